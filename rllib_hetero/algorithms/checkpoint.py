@@ -1,0 +1,68 @@
+"""Writes a checkpoint's policies in a form that needs neither Ray nor pickle to read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.fs
+import torch
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+
+from rllib_hetero.policies import FOLDER, TEAM_FILE, describe_space
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+
+def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
+    """Writes `<path>/policies/`: `team.json` and one weights file per module.
+
+    Args:
+        algo: A team algorithm.
+        path: The checkpoint's folder, or its URI.
+        filesystem: The pyarrow filesystem of `path`; None infers it from a URI.
+    """
+    if filesystem is None:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(path)
+    folder = f"{path.rstrip('/')}/{FOLDER}"
+    filesystem.create_dir(folder, recursive=True)
+    layout = algo.config.layout
+    spec = algo.config.get_multi_rl_module_spec(inference_only=True)
+    weights = algo.learner_group.get_state(
+        components=[f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{m}" for m in layout.groups],
+        inference_only=True,
+    )[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+    description = {
+        "format": 1,
+        "algorithm": type(algo).__name__,
+        "agents": list(layout.team.agents),
+        "groups": {m: list(agents) for m, agents in layout.groups.items()},
+        "observation_spaces": [
+            describe_space(layout.team.observation_spaces[a]) for a in layout.team.agents
+        ],
+        "action_spaces": [
+            describe_space(layout.team.action_spaces[a]) for a in layout.team.agents
+        ],
+        "modules": {
+            m: {
+                "class": f"{s.module_class.__module__}:{s.module_class.__qualname__}",
+                "model_config": s.model_config,
+            }
+            for m, s in spec.rl_module_specs.items()
+        },
+        "clip_actions": bool(algo.config.clip_actions),
+        "normalize_actions": bool(algo.config.normalize_actions),
+        "training_iteration": algo.training_iteration,
+    }
+    _write(filesystem, f"{folder}/{TEAM_FILE}", json.dumps(description, indent=1).encode())
+    for m, state in weights.items():
+        tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
+        with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
+            torch.save(tensors, file)
+
+
+def _write(filesystem: Any, path: str, content: bytes) -> None:
+    with filesystem.open_output_stream(path) as file:
+        file.write(content)

@@ -1,0 +1,83 @@
+"""MAPPO: multi-agent PPO with a centralised critic, the baseline with shared parameters.
+
+[1] Yu, Velu, Vinitsky, Gao, Wang, Bayen, Wu: The Surprising Effectiveness of PPO in Cooperative
+    Multi-Agent Games. NeurIPS 2022, Datasets and Benchmarks.
+"""
+
+from __future__ import annotations
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.utils.annotations import override
+from torch import Tensor
+
+from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
+from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.functional import clipped_surrogate
+from rllib_hetero.learners.simultaneous import SimultaneousLearner
+from rllib_hetero.learners.team_learner import TeamLearner
+from rllib_hetero.team import ParameterSharing, Team
+
+
+class MAPPOConfig(OnPolicyConfig):
+    """Configures MAPPO.
+
+    One policy for all agents where their spaces are equal, as in the paper, else one for each.
+    `config.multi_agent(parameter_sharing=...)` overrides.
+
+    .. code-block:: python
+
+        from rllib_hetero import MAPPOConfig
+
+        config = (
+            MAPPOConfig()
+            .environment("mpe", env_config={"scenario": "simple_spread"})
+            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        )
+        algo = config.build_algo()
+        print(algo.train()["env_runners"]["episode_return_mean"])
+
+    .. code-block:: python
+
+        from ray import tune
+
+        tune.Tuner("MAPPO", param_space=config).fit()
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or MAPPO)
+        self.parameter_sharing = "auto"
+
+    @override(TeamConfig)
+    def _sharing(self, team: Team) -> ParameterSharing:
+        if self.parameter_sharing != "auto":
+            return super()._sharing(team)
+        first = team.agents[0]
+        equal = all(
+            team.observation_spaces[a] == team.observation_spaces[first]
+            and team.action_spaces[a] == team.action_spaces[first]
+            for a in team.agents
+        )
+        return "full" if equal else "none"
+
+    @override(AlgorithmConfig)
+    def get_default_learner_class(self) -> type:
+        return MAPPOLearner
+
+
+class MAPPO(OnPolicyAlgorithm):
+    """All agents improve at once by PPO's clipped objective."""
+
+    @classmethod
+    @override(Algorithm)
+    def get_default_config(cls) -> MAPPOConfig:
+        return MAPPOConfig()
+
+
+class MAPPOLearner(SimultaneousLearner):
+    """The simultaneous update with the clipped surrogate."""
+
+    @override(TeamLearner)
+    def surrogate(self, ratio: Tensor, advantages: Tensor, correction: Tensor | None) -> Tensor:
+        # [1], Appendix A, the actor's objective; Schulman et al. 2017, eq. 7.
+        return clipped_surrogate(ratio, advantages, self.config.clip_param, correction)

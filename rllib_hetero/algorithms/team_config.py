@@ -1,0 +1,250 @@
+"""What every algorithm's config knows: the team, who shares a module, which runner samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.connectors.env_to_module import AddObservationsFromEpisodesToBatch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.policy.policy import PolicySpec
+from ray.rllib.utils.annotations import override
+
+from rllib_hetero.connectors.agent_index import AppendAgentIndex
+from rllib_hetero.errors import TeamError
+from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
+from rllib_hetero.modules.critic import TeamCritic
+from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
+from rllib_hetero.runners.team_env_runner import TeamEnvRunner
+from rllib_hetero.runners.vector_env import VectorTeamEnv, check_is_team_env
+from rllib_hetero.team import CRITIC, Layout, ParameterSharing, Team, lay_out
+
+logger = logging.getLogger(__name__)
+
+
+class AgentToModule:
+    """RLlib's `policy_mapping_fn` as data, so that it can be compared and pickled."""
+
+    def __init__(self, table: dict[Any, str]) -> None:
+        self.table = table
+
+    def __call__(self, agent_id: Any, episode: Any = None, **kwargs: Any) -> str:
+        return self.table[agent_id]
+
+
+class TeamConfig(AlgorithmConfig):
+    """Base of all configs: reads the team from the environment and lays out its modules.
+
+    Modules follow from the environment; no `.multi_agent()` call is needed. `validate()` makes
+    one environment on the driver, reads its `Team`, and closes it, so that every mistake in the
+    environment or the sharing is found before any actor starts.
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class)
+        # Actions as HARL's: an unbounded Gaussian, clipped to the space by the runner.
+        self.normalize_actions = False
+        self.clip_actions = True
+        self.env_runner_cls = TeamEnvRunner
+        self.exploration_config = {}
+        self.parameter_sharing: ParameterSharing = "none"
+        self.layout: Layout | None = None
+        self.batched_env = False
+
+    @override(AlgorithmConfig)
+    def multi_agent(
+        self,
+        *,
+        parameter_sharing: ParameterSharing = NotProvided,
+        policies: Any = NotProvided,
+        policy_mapping_fn: Callable = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets who shares a policy network, and RLlib's other multi-agent settings.
+
+        Args:
+            parameter_sharing: "none" (every agent its own module, named after it), "full" (one
+                module, "shared"), or a dict of group names to lists of agents. Agents of one
+                module need equal spaces, and see their one-hot index within the group.
+            policies: RLlib's own way, with `policy_mapping_fn`: names of modules.
+            policy_mapping_fn: Called with (agent id, None), returns the module's name.
+            kwargs: RLlib's other arguments, such as `policies_to_train`.
+        """
+        super().multi_agent(policies=policies, policy_mapping_fn=policy_mapping_fn, **kwargs)
+        if policies is not NotProvided or policy_mapping_fn is not NotProvided:
+            self.parameter_sharing = None
+        if parameter_sharing is not NotProvided:
+            self.parameter_sharing = parameter_sharing
+        return self
+
+    @override(AlgorithmConfig)
+    def rl_module(self, **kwargs: Any) -> Self:
+        """As RLlib's. Keys of `model_config` for the default modules: see `MODEL_DEFAULTS`."""
+        return super().rl_module(**kwargs)
+
+    @override(AlgorithmConfig)
+    def validate(self) -> None:
+        if not self.in_evaluation:
+            self._resolve_layout()
+        self._validate_team_settings()
+        super().validate()
+
+    # ---- the team ---------------------------------------------------------------------------
+
+    def _resolve_layout(self) -> None:
+        team, self.batched_env = self._read_team()
+        self.layout = lay_out(team, self._sharing(team))
+        self.policies = {
+            m: PolicySpec(None, self.layout.observation_space(m), self.layout.action_space(m))
+            for m in self.layout.groups
+        }
+        self.policy_mapping_fn = AgentToModule(dict(self.layout.module_of))
+
+    def _read_team(self) -> tuple[Team, bool]:
+        """The team, and whether the environment is batched by nature."""
+        if self.env is None:
+            raise TeamError(
+                "No environment is set. Use config.environment('mpe', "
+                "env_config={'scenario': 'simple_spread'}) or your own."
+            )
+        context = EnvContext(
+            {**self.env_config, "num_envs": 1} if self._is_batched() else self.env_config,
+            worker_index=0,
+        )
+        env = env_creator(self.env)(context)
+        try:
+            if isinstance(env, VectorTeamEnv):
+                return env.team, True
+            check_is_team_env(env)
+            return Team.from_env(env), False
+        finally:
+            env.close()
+
+    def _is_batched(self) -> bool:
+        return isinstance(self.env, type) and issubclass(self.env, VectorTeamEnv)
+
+    def _sharing(self, team: Team) -> ParameterSharing:
+        if self.parameter_sharing is None:
+            return self._sharing_from_policies(team)
+        return self.parameter_sharing
+
+    def _sharing_from_policies(self, team: Team) -> dict[str, list]:
+        groups: dict[str, list] = {}
+        for agent in team.agents:
+            name = self.policy_mapping_fn(agent, None)
+            if name not in self.policies:
+                raise TeamError(
+                    f"`policy_mapping_fn` maps the agent {agent!r} to {name!r}, which is not "
+                    f"among the policies {sorted(self.policies)}. Mend it with "
+                    "config.multi_agent(policies=..., policy_mapping_fn=...)."
+                )
+            groups.setdefault(name, []).append(agent)
+        return groups
+
+    def _validate_team_settings(self) -> None:
+        if self.env_runner_cls is MultiAgentEnvRunner:
+            self.env_runner_cls = StockTeamEnvRunner
+        if not issubclass(self.env_runner_cls, MultiAgentEnvRunner):
+            self._value_error(
+                f"`env_runner_cls` is {self.env_runner_cls.__name__}; use TeamEnvRunner (the "
+                "default) or MultiAgentEnvRunner: config.env_runners(env_runner_cls=...)."
+            )
+        fast = issubclass(self.env_runner_cls, TeamEnvRunner)
+        if fast and (self._env_to_module_connector or self._module_to_env_connector):
+            self._value_error(
+                "The team env runner has no env-to-module or module-to-env connectors. Use "
+                "config.env_runners(env_runner_cls=MultiAgentEnvRunner) to run yours, or put "
+                "the transformation into the environment."
+            )
+        if self.batched_env and not fast:
+            self._value_error(
+                "A VectorTeamEnv runs on the team env runner only: remove "
+                "config.env_runners(env_runner_cls=...)."
+            )
+        self._validate_model_config()
+
+    def _validate_model_config(self) -> None:
+        if self._rl_module_spec is not None:
+            return
+        unknown = set(self.model_config) - set(MODEL_DEFAULTS) - {"critic_hidden_sizes"}
+        if unknown:
+            self._value_error(
+                f"Unknown keys {sorted(unknown)} in config.rl_module(model_config=...). The "
+                f"default modules read {sorted([*MODEL_DEFAULTS, 'critic_hidden_sizes'])}."
+            )
+
+    # ---- modules and connectors -------------------------------------------------------------
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=TeamActor)
+
+    @property
+    @override(AlgorithmConfig)
+    def model_config(self) -> dict[str, Any]:
+        given = self._model_config
+        return dict(given) if isinstance(given, dict) else dict(vars(given))
+
+    @override(AlgorithmConfig)
+    def get_multi_rl_module_spec(
+        self, *, inference_only: bool = False, **kwargs: Any
+    ) -> MultiRLModuleSpec:
+        """One actor per module of the layout and, for the learner, the critic."""
+        kwargs.pop("env", None)
+        kwargs["spaces"] = {
+            m: (self.layout.observation_space(m), self.layout.action_space(m))
+            for m in self.layout.groups
+        }
+        spec = super().get_multi_rl_module_spec(inference_only=inference_only, **kwargs)
+        if not inference_only and CRITIC not in spec:
+            spec.add_modules({CRITIC: self.get_critic_spec()})
+        return spec
+
+    def get_critic_spec(self) -> RLModuleSpec:
+        """The centralised critic. It stays with the learner; runners never build it."""
+        return RLModuleSpec(
+            module_class=TeamCritic,
+            observation_space=self.layout.team.critic_space,
+            # RLlib asks every module for an action space; a critic has no actions.
+            action_space=gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+            learner_only=True,
+            model_config=self.model_config,
+        )
+
+    @override(AlgorithmConfig)
+    def build_env_to_module_connector(
+        self, env: Any = None, spaces: Any = None, device: Any = None
+    ) -> Any:
+        pipeline = super().build_env_to_module_connector(env=env, spaces=spaces, device=device)
+        if any(len(agents) > 1 for agents in self.layout.groups.values()):
+            pipeline.insert_after(
+                AddObservationsFromEpisodesToBatch, AppendAgentIndex(layout=self.layout)
+            )
+        return pipeline
+
+    @override(AlgorithmConfig)
+    def get_evaluation_config_object(self) -> AlgorithmConfig:
+        """Evaluation acts greedily unless `evaluation_config` sets `explore` itself."""
+        config = super().get_evaluation_config_object()
+        given = self.evaluation_config
+        if isinstance(given, AlgorithmConfig):
+            given = given.to_dict()
+        if config is not None and "explore" not in (given or {}):
+            frozen, config._is_frozen = config._is_frozen, False
+            config.explore = False
+            config._is_frozen = frozen
+        return config
+
+    @property
+    @override(AlgorithmConfig)
+    def is_multi_agent(self) -> bool:
+        return self.layout is not None or DEFAULT_MODULE_ID not in self.policies

@@ -1,0 +1,123 @@
+"""From RLlib's `MultiAgentEpisode`s to a team fragment: the way of the stock env runner.
+
+It is the compatibility path, and the oracle that the fast runner is tested against.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ray.rllib.core import Columns
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+
+from rllib_hetero.errors import TeamError
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.runners.checks import find_problem
+from rllib_hetero.runners.fragment import Finals, TeamFragment
+from rllib_hetero.runners.recorder import one_hot_filled
+from rllib_hetero.team import Layout
+
+STATE = "state"
+"""Key in every agent's info under which the stock runner keeps the environment's state."""
+
+
+def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) -> TeamFragment:
+    """Lays episode chunks side by side, one column each, shorter ones padded as not valid.
+
+    Args:
+        episodes: Chunks as `MultiAgentEnvRunner.sample()` returns them.
+        layout: Agents and modules.
+
+    Raises:
+        TeamError: If an agent skipped steps: teams act together until they die.
+    """
+    team = layout.team
+    length, num = max(len(ep) for ep in episodes), len(episodes)
+    shape = (length, num)
+    valid = np.zeros(shape, bool)
+    terminated, truncated = np.zeros(shape, bool), np.zeros(shape, bool)
+    rewards = np.zeros((*shape, len(team.agents)), np.float32)
+    observations, actions, dist_inputs, active, ends = {}, {}, {}, {}, {}
+    for m, agents in layout.groups.items():
+        dist = distribution_for(layout.action_space(m))
+        lead, width = (*shape, len(agents)), layout.observation_space(m).shape[0]
+        observations[m] = one_hot_filled(layout, m, lead, width)
+        ends[m] = one_hot_filled(layout, m, (num, len(agents)), width)
+        actions[m] = np.zeros((*lead, *dist.action_shape), dist.action_dtype)
+        dist_inputs[m] = np.zeros((*lead, dist.size), np.float32)
+        active[m] = np.zeros(lead, bool)
+    state = end_state = None
+    if team.state_space is not None:
+        state = np.zeros((*shape, *team.state_space.shape), np.float32)
+        end_state = np.zeros((num, *team.state_space.shape), np.float32)
+
+    for e, episode in enumerate(episodes):
+        steps = len(episode)
+        valid[:steps, e] = True
+        terminated[steps - 1, e] = episode.is_terminated
+        truncated[steps - 1, e] = episode.is_truncated and not episode.is_terminated
+        for i, agent in enumerate(team.agents):
+            sa = episode.agent_episodes.get(agent)
+            if sa is None:
+                continue
+            m, k = layout.slot_of[agent]
+            n = len(sa)
+            if n > steps or (n < steps and not sa.is_done):
+                raise TeamError(
+                    f"The agent {agent!r} acted in {n} of {steps} steps without having died. "
+                    "Agents of a team act in every step until they die; environments with "
+                    "turns are not supported."
+                )
+            size = team.observation_spaces[agent].shape[0]
+            seen = np.asarray(sa.get_observations(slice(0, n + 1)), np.float32)
+            observations[m][:n, e, k, :size] = seen[:n]
+            if n == steps:
+                ends[m][e, k, :size] = seen[n]
+            actions[m][:n, e, k] = sa.get_actions(slice(0, n))
+            dist_inputs[m][:n, e, k] = sa.get_extra_model_outputs(
+                Columns.ACTION_DIST_INPUTS, slice(0, n)
+            )
+            rewards[:n, e, i] = sa.get_rewards(slice(0, n))
+            active[m][:n, e, k] = True
+            if state is not None:
+                states = [info[STATE] for info in sa.get_infos(slice(0, n + 1))]
+                state[:n, e] = states[:n]
+                if n == steps:
+                    end_state[e] = states[n]
+
+    # A dead agent's policy still needs inputs that are a distribution: those of all zeros.
+    log_probs = {
+        m: distribution_for(layout.action_space(m))
+        .log_prob(torch.from_numpy(dist_inputs[m]), torch.from_numpy(actions[m]))
+        .numpy()
+        for m in layout.groups
+    }
+    cut = [e for e, episode in enumerate(episodes) if truncated[len(episode) - 1, e]]
+    ragged = [
+        e for e, ep in enumerate(episodes) if not ep.is_done and len(ep) < length
+    ]  # Ends inside the padding: the bootstrap is that of a cut episode.
+    for e in ragged:
+        truncated[len(episodes[e]) - 1, e] = True
+    bootstrapped = cut + ragged
+    fragment = TeamFragment(
+        observations=observations,
+        actions=actions,
+        dist_inputs=dist_inputs,
+        log_probs=log_probs,
+        active=active,
+        rewards=rewards,
+        state=state,
+        terminated=terminated,
+        truncated=truncated,
+        valid=valid,
+        finals=Finals(
+            step=np.array([len(episodes[e]) - 1 for e in bootstrapped], np.int64),
+            env=np.array(bootstrapped, np.int64),
+            observations={m: x[bootstrapped] for m, x in ends.items()},
+            state=None if end_state is None else end_state[bootstrapped],
+        ),
+        last_observations=ends,
+        last_state=end_state,
+    )
+    fragment.problem = find_problem(fragment, layout)
+    return fragment

@@ -1,0 +1,36 @@
+"""Ready-made environments, by the name `config.environment(...)` takes.
+
+Importing this package imports none of the environments' own packages; their creators do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rllib_hetero.envs.mamujoco import make_mamujoco
+from rllib_hetero.envs.mpe import make_mpe
+from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
+
+ENVIRONMENTS: dict[str, Callable[[Any], PettingZooTeamEnv]] = {
+    "mpe": make_mpe,
+    "mamujoco": make_mamujoco,
+}
+"""Name to creator, which takes the `env_config`."""
+
+
+def register_environments() -> None:
+    """Makes the environments known to RLlib under their names. Calling it again is harmless."""
+    from ray.tune import register_env
+
+    for name, creator in ENVIRONMENTS.items():
+        register_env(name, creator)
+
+
+__all__ = [
+    "ENVIRONMENTS",
+    "PettingZooTeamEnv",
+    "make_mamujoco",
+    "make_mpe",
+    "register_environments",
+]

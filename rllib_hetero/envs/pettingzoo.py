@@ -1,0 +1,157 @@
+"""Any PettingZoo parallel environment as an RLlib `MultiAgentEnv` that describes its team."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rllib_hetero.errors import TeamError
+from rllib_hetero.team import AgentID, RewardScheme
+
+
+class PettingZooTeamEnv(MultiAgentEnv):
+    """Wraps a PettingZoo parallel environment.
+
+    Observations and the state are float32. An agent's last observation, reward and flags are
+    returned on the step in which it dies; after that it appears in none of the dicts.
+
+    Args:
+        env: A PettingZoo `ParallelEnv` whose observation spaces are Boxes of shape (d_i,).
+        reward_scheme: "individual" or "shared", see `rllib_hetero.team.Team`.
+        state_space: What the centralised critic sees. "auto": `env.state_space`, where it is a
+            Box. None: no global state, the critic sees all observations concatenated. A Box:
+            the space of what `env.state()` returns, for environments that do not declare it.
+
+    Raises:
+        TeamError: If an observation space is not a Box, or `state_space` is none of the above.
+
+    Example:
+        >>> from mpe2 import simple_tag_v3
+        >>> env = PettingZooTeamEnv(simple_tag_v3.parallel_env(continuous_actions=True))
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        reward_scheme: RewardScheme = "individual",
+        state_space: Box | Literal["auto"] | None = "auto",
+    ) -> None:
+        super().__init__()
+        self.env = env
+        self.possible_agents: list[AgentID] = list(env.possible_agents)
+        # A copy: environments change their list in place, and some alias it to possible_agents.
+        self.agents: list[AgentID] = list(self.possible_agents)
+        agents = self.possible_agents
+        self.observation_spaces: dict[Any, gym.Space] = {
+            a: _float32(env.observation_space(a), f"observation space of agent {a!r}")
+            for a in agents
+        }
+        self.action_spaces: dict[Any, gym.Space] = {a: env.action_space(a) for a in agents}
+        self.observation_space = gym.spaces.Dict(self.observation_spaces)
+        self.action_space = gym.spaces.Dict(self.action_spaces)
+        self.reward_scheme = reward_scheme
+        self.state_space = _state_space(env, state_space)
+        # A copy: RLlib's vector environment writes into it.
+        self.metadata = dict(getattr(env, "metadata", None) or {})
+        self.render_mode = getattr(env, "render_mode", None)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[dict[AgentID, np.ndarray], dict[AgentID, dict]]:
+        """Starts an episode.
+
+        Returns:
+            Agent id to its observation (d_i,) float32, and agent id to its info.
+        """
+        observations, infos = self.env.reset(seed=seed, options=options)
+        self.agents = list(self.env.agents)
+        observations = {a: np.asarray(x, np.float32) for a, x in observations.items()}
+        return observations, infos
+
+    def step(
+        self, action_dict: dict[AgentID, Any]
+    ) -> tuple[
+        dict[AgentID, np.ndarray],
+        dict[AgentID, float],
+        dict[AgentID, bool],
+        dict[AgentID, bool],
+        dict[AgentID, dict],
+    ]:
+        """Steps all living agents.
+
+        Args:
+            action_dict: The action of every living agent.
+
+        Returns:
+            Observations (d_i,) float32, rewards, terminateds, truncateds and infos of the agents
+            that were alive before the step. "__all__" is set once the environment has no agents
+            left: in truncateds if any agent was cut off in this step, otherwise in terminateds.
+        """
+        outcome = self.env.step(action_dict)
+        if len(outcome[0]) != len(self.agents):
+            # Some environments go on returning what dead agents see.
+            outcome = tuple({a: d[a] for a in self.agents if a in d} for d in outcome)
+        observations, rewards, terminateds, truncateds, infos = outcome
+        self.agents = list(self.env.agents)
+        over = not self.agents
+        cut = over and any(t and not terminateds[a] for a, t in truncateds.items())
+        return (
+            # New dicts, as the environment may hold on to its own.
+            {a: np.asarray(x, np.float32) for a, x in observations.items()},
+            rewards,
+            {**terminateds, "__all__": over and not cut},
+            {**truncateds, "__all__": cut},
+            infos,
+        )
+
+    def state(self) -> np.ndarray:
+        """The global state (s,) float32; valid after `reset` and after every `step`.
+
+        Raises:
+            TeamError: If `state_space` is None.
+        """
+        if self.state_space is None:
+            raise TeamError("The environment has no global state: its `state_space` is None.")
+        return np.asarray(self.env.state(), np.float32)
+
+    def render(self) -> Any:
+        """The environment's frame: (height, width, 3) uint8 under render_mode "rgb_array"."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Closes the wrapped environment."""
+        self.env.close()
+
+
+def _state_space(env: Any, wanted: Any) -> Box | None:
+    if wanted is None:
+        return None
+    if isinstance(wanted, Box):
+        return _float32(wanted, "state space")
+    if not (isinstance(wanted, str) and wanted == "auto"):
+        raise TeamError(
+            f"`state_space` must be 'auto', None or a Box, got {wanted!r}. Set it with "
+            "PettingZooTeamEnv(env, state_space=...)."
+        )
+    declared = getattr(env, "state_space", None)
+    if isinstance(declared, Box) and callable(getattr(env, "state", None)):
+        return _float32(declared, "state space")
+    return None
+
+
+def _float32(space: gym.Space, what: str) -> Box:
+    if not isinstance(space, Box):
+        raise TeamError(
+            f"The {what} is {space}; a Box of shape (d,) is needed. Flatten it before wrapping "
+            "the environment (gymnasium.spaces.flatten)."
+        )
+    if space.dtype == np.float32:
+        return space
+    with np.errstate(over="ignore"):  # the largest float64 becomes inf, which is meant
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    return Box(low, high, dtype=np.float32)

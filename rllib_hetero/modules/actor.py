@@ -1,0 +1,80 @@
+"""The actor: one agent's (or one sharing group's) policy network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium.spaces import Box
+from ray.rllib.core import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import (
+    TorchCategorical,
+    TorchDiagGaussian,
+    TorchMultiCategorical,
+)
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.utils.annotations import override
+from torch import nn
+
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.modules.networks import linear, mlp
+
+MODEL_DEFAULTS: dict[str, Any] = {
+    "hidden_sizes": [128, 128],
+    "activation": "relu",
+    "layer_norm": True,
+    "actor_head_gain": 0.01,
+    # HARL's bounded Gaussian: std = sigmoid(log_std / std_x) * std_y, 0.3655 at the start.
+    "std_x": 1.0,
+    "std_y": 0.5,
+}
+"""Every key of `config.rl_module(model_config={...})` that the default modules read."""
+
+
+class TeamActor(TorchRLModule):
+    """A feed-forward policy for a vector observation.
+
+    Box actions: an unbounded Gaussian whose mean is a function of the observation and whose
+    standard deviation is a parameter of its own, within (0, std_y). Discrete and MultiDiscrete
+    actions: categorical logits.
+
+    Any RLModule can stand in its place (`config.rl_module(rl_module_spec=...)`) if it returns
+    `Columns.ACTION_DIST_INPUTS` in RLlib's layout: (mean, log std) or concatenated logits.
+    """
+
+    @override(TorchRLModule)
+    def setup(self) -> None:
+        model = MODEL_DEFAULTS | dict(self.model_config or {})
+        hidden = list(model["hidden_sizes"])
+        (in_size,) = self.observation_space.shape
+        self._is_box = isinstance(self.action_space, Box)
+        out_size = distribution_for(self.action_space).size // (2 if self._is_box else 1)
+        self.body = mlp(
+            in_size, hidden, activation=model["activation"], layer_norm=model["layer_norm"]
+        )
+        self.head = linear(hidden[-1], out_size, gain=model["actor_head_gain"])
+        if self._is_box:
+            self._std_x, self._std_y = model["std_x"], model["std_y"]
+            self.std_logit = nn.Parameter(torch.full((out_size,), float(self._std_x)))
+
+    @override(TorchRLModule)
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
+        out = self.head(self.body(batch[Columns.OBS]))
+        if self._is_box:
+            log_std = torch.log(torch.sigmoid(self.std_logit / self._std_x) * self._std_y)
+            out = torch.cat([out, log_std.expand_as(out)], dim=-1)
+        return {Columns.ACTION_DIST_INPUTS: out}
+
+    # For the stock env runner, which samples through RLlib's distribution classes.
+    @override(TorchRLModule)
+    def get_inference_action_dist_cls(self) -> type:
+        if self._is_box:
+            return TorchDiagGaussian
+        if hasattr(self.action_space, "nvec"):
+            return TorchMultiCategorical.get_partial_dist_cls(
+                input_lens=[int(n) for n in self.action_space.nvec]
+            )
+        return TorchCategorical
+
+    get_exploration_action_dist_cls = get_inference_action_dist_cls
+    get_train_action_dist_cls = get_inference_action_dist_cls

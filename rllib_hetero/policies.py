@@ -1,0 +1,177 @@
+"""Trained policies, used without Ray: load a checkpoint, give observations, get actions."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from ray.rllib.core import Columns
+
+from rllib_hetero.errors import TeamError
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.runners.actions import action_transform
+from rllib_hetero.team import AgentID, Layout, Team
+
+FOLDER = "policies"
+TEAM_FILE = "team.json"
+
+
+def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = False) -> TeamPolicies:
+    """Loads the policies of a checkpoint. Ray is not started, nothing is unpickled.
+
+    Args:
+        path: A checkpoint's folder, as `algo.save_to_path()` or Tune wrote it.
+        device: Where the networks run.
+        trusted: Whether module classes that are not this library's may be imported. Set it only
+            for checkpoints whose origin you trust: importing runs code.
+
+    Returns:
+        The policies, ready to act.
+
+    Raises:
+        FileNotFoundError: If the folder holds no policies of this library.
+        TeamError: If a module's class is not this library's and `trusted` is False.
+    """
+    folder = Path(path) / FOLDER
+    try:
+        description = json.loads((folder / TEAM_FILE).read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"No policies of rllib_hetero in {str(path)!r}: {FOLDER}/{TEAM_FILE} is missing. "
+            "Give the folder of a checkpoint, such as algo.save_to_path() returns."
+        ) from None
+    agents = tuple(description["agents"])
+    team = Team(
+        agents=agents,
+        observation_spaces=_spaces(agents, description["observation_spaces"]),
+        action_spaces=_spaces(agents, description["action_spaces"]),
+    )
+    layout = Layout(team, {m: tuple(a) for m, a in description["groups"].items()})
+    modules = {}
+    for m, info in description["modules"].items():
+        module = _import_class(info["class"], trusted)(
+            observation_space=layout.observation_space(m),
+            action_space=layout.action_space(m),
+            model_config=info["model_config"],
+            inference_only=True,
+        )
+        weights = torch.load(folder / f"{m}.pt", map_location=device, weights_only=True)
+        module.load_state_dict(weights)
+        modules[m] = module.to(device).eval()
+    limits = {
+        a: action_transform(
+            team.action_spaces[a],
+            normalize=description["normalize_actions"],
+            clip=description["clip_actions"],
+        )
+        for a in agents
+    }
+    return TeamPolicies(layout, modules, limits, device)
+
+
+class TeamPolicies:
+    """The actors of one team. Made by `load_policies`."""
+
+    def __init__(
+        self, layout: Layout, modules: dict[str, Any], limits: dict[AgentID, Any], device: str
+    ) -> None:
+        self._layout = layout
+        self._modules = modules
+        self._limits = limits
+        self._device = device
+        self._rng = np.random.default_rng()
+
+    @property
+    def agents(self) -> tuple[AgentID, ...]:
+        return self._layout.team.agents
+
+    def seed(self, seed: int) -> None:
+        """Makes sampled actions repeatable."""
+        self._rng = np.random.default_rng(seed)
+
+    def act(
+        self, observations: Mapping[AgentID, Any], *, explore: bool = False
+    ) -> dict[AgentID, Any]:
+        """Actions for the agents that have an observation.
+
+        Args:
+            observations: Agent id to its observation (d_i,), as the environment returns them.
+            explore: Sample (True) or take the most likely action (False).
+
+        Returns:
+            Agent id to its action, ready for the environment: clipped to its space, an int for
+            Discrete.
+
+        Raises:
+            TeamError: For an unknown agent or a wrong shape.
+        """
+        actions = {}
+        for agent, observation in observations.items():
+            m, row = self._input(agent, observation)
+            with torch.inference_mode():
+                out = self._modules[m]({Columns.OBS: torch.from_numpy(row).to(self._device)})
+            inputs = out[Columns.ACTION_DIST_INPUTS].cpu().numpy()
+            dist = distribution_for(self._layout.action_space(m))
+            noise = dist.noise(self._rng, (1,)) if explore else None
+            action = self._limits[agent](dist.act(inputs, noise))[0]
+            actions[agent] = int(action) if np.ndim(action) == 0 else action
+        return actions
+
+    def _input(self, agent: AgentID, observation: Any) -> tuple[str, np.ndarray]:
+        if agent not in self._layout.slot_of:
+            raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
+        m, k = self._layout.slot_of[agent]
+        x = np.asarray(observation, np.float32)
+        space = self._layout.team.observation_spaces[agent]
+        if x.shape != space.shape:
+            raise TeamError(
+                f"The observation of agent {agent!r} has shape {x.shape}, trained on {space.shape}."
+            )
+        n = len(self._layout.groups[m])
+        one_hot = np.eye(n, dtype=np.float32)[k] if n > 1 else np.empty(0, np.float32)
+        return m, np.concatenate([x, one_hot])[None]
+
+
+def describe_space(space: gym.Space) -> dict[str, Any]:
+    """A space as JSON: Box, Discrete or MultiDiscrete."""
+    if isinstance(space, Box):
+        return {
+            "kind": "Box",
+            "low": space.low.astype(float).tolist(),
+            "high": space.high.astype(float).tolist(),
+        }
+    if isinstance(space, Discrete):
+        return {"kind": "Discrete", "n": int(space.n)}
+    assert isinstance(space, MultiDiscrete)
+    return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist()}
+
+
+def _space(description: dict[str, Any]) -> gym.Space:
+    kind = description["kind"]
+    if kind == "Box":
+        low, high = (np.asarray(description[k], np.float32) for k in ("low", "high"))
+        return Box(low, high, dtype=np.float32)
+    if kind == "Discrete":
+        return Discrete(description["n"])
+    return MultiDiscrete(description["nvec"])
+
+
+def _spaces(agents: tuple, descriptions: list[dict]) -> dict[AgentID, Any]:
+    return {a: _space(d) for a, d in zip(agents, descriptions, strict=True)}
+
+
+def _import_class(name: str, trusted: bool) -> type:
+    module, _, qualname = name.partition(":")
+    if not trusted and module.split(".")[0] != "rllib_hetero":
+        raise TeamError(
+            f"The checkpoint's policy is of the class {name!r}, which is not rllib_hetero's. If "
+            "you trust its origin, load it with load_policies(path, trusted=True)."
+        )
+    return getattr(importlib.import_module(module), qualname)

@@ -1,0 +1,32 @@
+"""What is done to a policy's actions before the environment sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+def action_transform(space: gym.Space, *, normalize: bool, clip: bool) -> Transform:
+    """RLlib's `normalize_actions` and `clip_actions` for a batch of one agent's actions.
+
+    Args:
+        space: The agent's action space. Discrete and MultiDiscrete pass unchanged.
+        normalize: Map [-1, 1] to the bounds of the space, where these are finite.
+        clip: Else, clip to the bounds.
+
+    Returns:
+        A function from (..., k) to (..., k).
+    """
+    if not isinstance(space, Box):
+        return lambda x: x
+    low, high = space.low, space.high
+    if normalize and space.is_bounded():
+        return lambda x: low + (np.clip(x, -1.0, 1.0) + 1.0) * (0.5 * (high - low))
+    if clip:
+        return lambda x: np.clip(x, low, high)
+    return lambda x: x

@@ -1,0 +1,73 @@
+"""Finds what must not be trained on in a sampled fragment, and says where it came from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.team import Layout
+
+_KEPT = "Nothing was trained on this data; the last checkpoint is untouched."
+
+
+def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
+    """The first non-finite number in a fragment, as a sentence that a user can act on.
+
+    Args:
+        fragment: What was sampled.
+        layout: Its agents and modules.
+
+    Returns:
+        None if all observations, rewards, states and policy outputs are finite.
+    """
+    for module_id, agents in layout.groups.items():
+        where = _first_bad(fragment.observations[module_id], fragment.valid)
+        if where is not None:
+            return (
+                f"The environment returned a NaN or infinite observation for agent "
+                f"{agents[where[2]]!r}, {_at(where)}. Mend the environment set with "
+                f"config.environment(...). {_KEPT}"
+            )
+        where = _first_bad(fragment.dist_inputs[module_id], fragment.valid)
+        if where is not None:
+            return (
+                f"The policy of agent {agents[where[2]]!r} (module {module_id!r}) returned NaN "
+                f"or infinity, {_at(where)}: its weights have diverged. Restore a checkpoint and "
+                f"lower config.training(lr=...) or set config.training(grad_clip=...). {_KEPT}"
+            )
+    where = _first_bad(fragment.rewards[..., None], fragment.valid)
+    if where is not None:
+        return (
+            f"The environment returned a NaN or infinite reward for agent "
+            f"{layout.team.agents[where[2]]!r}, {_at(where)}. Mend the environment set with "
+            f"config.environment(...). {_KEPT}"
+        )
+    if fragment.state is not None:
+        where = _first_bad(fragment.state[:, :, None], fragment.valid)
+        if where is not None:
+            return (
+                f"The environment's state() holds NaN or infinity, {_at(where)}. Mend the "
+                f"environment set with config.environment(...). {_KEPT}"
+            )
+    for m, last in fragment.last_observations.items():
+        if not (np.isfinite(last).all() and np.isfinite(fragment.finals.observations[m]).all()):
+            return (
+                "The environment returned a NaN or infinite final observation for an agent of "
+                f"module {m!r}. Mend the environment set with config.environment(...). {_KEPT}"
+            )
+    return None
+
+
+def _first_bad(array: np.ndarray, valid: np.ndarray) -> tuple[int, int, int] | None:
+    """Index (t, e, agent) of the first non-finite entry of (T, E, n, d) among valid steps."""
+    if np.isfinite(array).all():
+        return None
+    bad = ~np.isfinite(array).all(-1) & valid[:, :, None]
+    if not bad.any():
+        return None
+    t, e, k = np.argwhere(bad)[0]
+    return int(t), int(e), int(k)
+
+
+def _at(where: tuple[int, int, int]) -> str:
+    return f"in step {where[0]} of the fragment, sub-environment {where[1]}"

@@ -1,0 +1,144 @@
+"""What a runner hands to the learner: a few arrays for many steps of many environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rllib_hetero.team import ModuleID
+
+PerModule = dict[ModuleID, np.ndarray]
+
+
+@dataclass
+class Finals:
+    """True final observations of episodes that were cut for time (or lost to a crash).
+
+    The value function bootstraps from these; a terminated episode needs none.
+
+    Attributes:
+        step: (K,) index into the fragment's time axis.
+        env: (K,) index into its environment axis.
+        observations: Module id to (K, n_m, d_m).
+        state: (K, s), or None where the environment has no global state.
+    """
+
+    step: np.ndarray
+    env: np.ndarray
+    observations: PerModule
+    state: np.ndarray | None
+
+    def select(self, envs: range) -> Finals:
+        """The finals of a contiguous range of environments, renumbered from 0."""
+        keep = (self.env >= envs.start) & (self.env < envs.stop)
+        return Finals(
+            step=self.step[keep],
+            env=self.env[keep] - envs.start,
+            observations={m: x[keep] for m, x in self.observations.items()},
+            state=None if self.state is None else self.state[keep],
+        )
+
+
+@dataclass
+class TeamFragment:
+    """T steps of E environments, time first. Axis lengths: T, E, n_m agents of module m.
+
+    Stands where RLlib expects an episode: it answers `len()`, `env_steps()` and
+    `agent_steps()`, which is what sampling, evaluation and the learner group ask of one.
+
+    Attributes:
+        observations: Module id to (T, E, n_m, d_m) float32. Modules of several agents hold the
+            agent's one-hot in the last n_m features.
+        actions: Module id to (T, E, n_m, ...) as the policy drew them, before clipping.
+        dist_inputs: Module id to (T, E, n_m, p_m) float32, the behaviour policy's parameters.
+        log_probs: Module id to (T, E, n_m) float32, joint over an action's components.
+        active: Module id to (T, E, n_m) bool; False where the agent was not acting (dead).
+        rewards: (T, E, n) float32 in agent order.
+        state: (T, E, s) float32, or None: the state is then all observations.
+        terminated: (T, E) bool, the episode ended here; no bootstrap.
+        truncated: (T, E) bool, the episode was cut here; bootstrap from `finals`.
+        valid: (T, E) bool; False where an environment failed in this step.
+        finals: True final observations at truncation.
+        last_observations: Module id to (E, n_m, d_m), what follows the last row.
+        last_state: (E, s) or None.
+        problem: Why this data must not be trained on, for the driver to raise; or None.
+    """
+
+    observations: PerModule
+    actions: PerModule
+    dist_inputs: PerModule
+    log_probs: PerModule
+    active: PerModule
+    rewards: np.ndarray
+    state: np.ndarray | None
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+    finals: Finals
+    last_observations: PerModule
+    last_state: np.ndarray | None
+    problem: str | None = field(default=None)
+
+    def __len__(self) -> int:
+        return self.env_steps()
+
+    def env_steps(self) -> int:
+        """Number of environment steps, failed ones not counted."""
+        return int(self.valid.sum())
+
+    def agent_steps(self) -> int:
+        """Number of actions taken by living agents in those steps."""
+        return sum(int(x[self.valid].sum()) for x in self.active.values())
+
+    @property
+    def num_envs(self) -> int:
+        return self.valid.shape[1]
+
+    def select(self, envs: range) -> TeamFragment:
+        """The fragment of a contiguous range of its environments (views, not copies)."""
+        s = slice(envs.start, envs.stop)
+
+        def cut(arrays: PerModule) -> PerModule:
+            return {m: x[:, s] for m, x in arrays.items()}
+
+        return TeamFragment(
+            observations=cut(self.observations),
+            actions=cut(self.actions),
+            dist_inputs=cut(self.dist_inputs),
+            log_probs=cut(self.log_probs),
+            active=cut(self.active),
+            rewards=self.rewards[:, s],
+            state=None if self.state is None else self.state[:, s],
+            terminated=self.terminated[:, s],
+            truncated=self.truncated[:, s],
+            valid=self.valid[:, s],
+            finals=self.finals.select(envs),
+            last_observations={m: x[s] for m, x in self.last_observations.items()},
+            last_state=None if self.last_state is None else self.last_state[s],
+            problem=self.problem,
+        )
+
+
+def shard(fragments: list[TeamFragment], num_shards: int) -> list[list[TeamFragment]]:
+    """Splits fragments over learners, whole environments each, as evenly in steps as these go.
+
+    Environments stay in order, so that the shards' rows, put end to end, are the rows of the
+    unsharded batch. A shard may be empty.
+    """
+    columns = [(f, e, int(f.valid[:, e].sum())) for f in fragments for e in range(f.num_envs)]
+    total = sum(rows for _, _, rows in columns)
+    shards: list[list[TeamFragment]] = [[] for _ in range(num_shards)]
+    seen = 0
+    runs: list[tuple[int, TeamFragment, int, int]] = []  # shard, fragment, first env, end
+    for f, e, rows in columns:
+        # The shard in which this environment's middle row falls.
+        k = min(num_shards - 1, int((seen + rows / 2) * num_shards / total)) if total else 0
+        seen += rows
+        if runs and runs[-1][0] == k and runs[-1][1] is f:
+            runs[-1] = (k, f, runs[-1][2], e + 1)
+        else:
+            runs.append((k, f, e, e + 1))
+    for k, f, first, end in runs:
+        shards[k].append(f.select(range(first, end)))
+    return shards

@@ -1,0 +1,61 @@
+"""RLlib's own env runner, with the two things that a team needs of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.utils.annotations import override
+
+from rllib_hetero.connectors.episodes_to_fragment import STATE
+
+
+class StockTeamEnvRunner(MultiAgentEnvRunner):
+    """`MultiAgentEnvRunner`, with the team's return as `episode_return_mean` and with states.
+
+    Configs put it in where a user asks for `MultiAgentEnvRunner`.
+    """
+
+    @override(MultiAgentEnvRunner)
+    def make_env(self) -> None:
+        super().make_env()
+        if self.config.layout.team.state_space is not None:
+            self.env.envs = [StateInInfos(e.unwrapped) for e in self.env.envs]
+
+    @override(MultiAgentEnvRunner)
+    def _log_episode_metrics(self, length: int, ret: float, sec: float, *args: Any) -> None:
+        # RLlib adds up all agents' rewards; a shared reward counts once.
+        if self.config.layout.team.reward_scheme == "shared":
+            ret /= len(self.config.layout.team.agents)
+        super()._log_episode_metrics(length, ret, sec, *args)
+
+
+class StateInInfos(MultiAgentEnv):
+    """Puts the environment's state into every agent's info, where episodes keep it."""
+
+    def __init__(self, env: MultiAgentEnv) -> None:
+        super().__init__()
+        self.env = env
+        self.possible_agents = env.possible_agents
+        self.observation_spaces = env.observation_spaces
+        self.action_spaces = env.action_spaces
+
+    @override(MultiAgentEnv)
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        observations, infos = self.env.reset(seed=seed, options=options)
+        return observations, self._with_state(observations, infos)
+
+    @override(MultiAgentEnv)
+    def step(self, action_dict: dict) -> tuple:
+        observations, rewards, terminateds, truncateds, infos = self.env.step(action_dict)
+        infos = self._with_state(observations, infos)
+        return observations, rewards, terminateds, truncateds, infos
+
+    def _with_state(self, observations: dict, infos: dict) -> dict:
+        state = self.env.state().copy()
+        return {a: {**infos.get(a, {}), STATE: state} for a in observations}
+
+    @override(MultiAgentEnv)
+    def close(self) -> None:
+        self.env.close()

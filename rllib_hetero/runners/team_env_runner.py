@@ -1,0 +1,471 @@
+"""The team env runner: samples many environments with one forward pass per module and step.
+
+Where the time of a rollout goes is Python objects, one per agent and step. This runner keeps
+them out of the loop: E environments write into time-major arrays, each module runs once per
+vector step on all its agents of all environments, exploration noise is drawn once per call,
+and log-probabilities are computed once per call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import Columns
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import (
+    ENV_STEP_TIMER,
+    NUM_AGENT_STEPS_SAMPLED,
+    NUM_AGENT_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    NUM_MODULE_STEPS_SAMPLED,
+    NUM_MODULE_STEPS_SAMPLED_LIFETIME,
+    RLMODULE_INFERENCE_TIMER,
+    SAMPLE_TIMER,
+    WEIGHTS_SEQ_NO,
+)
+from ray.rllib.utils.typing import StateDict
+
+from rllib_hetero.errors import TeamDataError
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.runners.actions import action_transform
+from rllib_hetero.runners.checks import find_problem
+from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.runners.episode import TeamEpisode
+from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.runners.recorder import Recorder
+from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
+from rllib_hetero.team import AgentID, Layout, ModuleID
+
+PROGRESS = "team_progress"
+NUM_ENV_FAILURES_LIFETIME = "num_env_failures_lifetime"
+_EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
+# Evaluation stops when its episodes are done; it only needs room for a stretch of steps.
+_EVALUATION_STRETCH = 64
+
+
+class TeamEnvRunner(MultiAgentEnvRunner):
+    """Samples team fragments from E environments.
+
+    Reset seeds come from (seed, runner, sub-environment, episode number) and exploration noise
+    from (seed, runner, call number). Both counters are part of the state, so that a restored
+    runner goes on with the episodes and the noise that the uninterrupted one would have had.
+    """
+
+    @override(MultiAgentEnvRunner)
+    def __init__(self, config: AlgorithmConfig, **kwargs: Any) -> None:
+        self._layout: Layout = config.layout
+        self._num_samples = 0
+        self._entropy = config.seed
+        if self._entropy is None:
+            self._entropy = int(np.random.SeedSequence().generate_state(1)[0])
+        super().__init__(config, **kwargs)
+        self._dists = {
+            m: distribution_for(self._layout.action_space(m)) for m in self._layout.groups
+        }
+        self._transforms = {
+            a: action_transform(
+                space,
+                normalize=self.config.normalize_actions,
+                clip=self.config.clip_actions,
+            )
+            for a, space in self._layout.team.action_spaces.items()
+        }
+        self._used_callbacks = {n for n in _EPISODE_CALLBACKS if self._is_used(n)}
+
+    # ---- environments -----------------------------------------------------------------------
+
+    @override(MultiAgentEnvRunner)
+    def make_env(self) -> None:
+        if self.env is not None:
+            self.env.close()
+        num_envs = self.config.num_envs_per_env_runner
+        contexts = [
+            EnvContext(
+                {**self.config.env_config, "num_envs": num_envs}
+                if self.config.batched_env
+                else self.config.env_config,
+                worker_index=self.worker_index or 0,
+                vector_index=i,
+                num_workers=self.config.num_env_runners,
+            )
+            for i in range(num_envs)
+        ]
+        self.env: VectorTeamEnv = make_vector_env(
+            env_creator(self.config.env),
+            contexts,
+            team=None if self.config.batched_env else self._layout.team,
+            restart_failed=self.config.restart_failed_sub_environments,
+        )
+        self.num_envs = num_envs
+        self._episode_number = np.zeros(num_envs, np.int64)
+        self._needs_initial_reset = True
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env,
+                "env_context": contexts[0],
+            },
+        )
+
+    @override(MultiAgentEnvRunner)
+    def make_module(self) -> None:
+        super().make_module()
+        if self.module is not None:
+            self.module.foreach_module(lambda _, m: m.eval())
+
+    @override(EnvRunner)
+    def get_spaces(self) -> dict:
+        if self.env is None:
+            return self.spaces
+        spaces = (self.env.single_observation_space, self.env.single_action_space)
+        return {
+            "__env__": spaces,
+            "__env_single__": spaces,
+            **{
+                m: (self._layout.observation_space(m), self._layout.action_space(m))
+                for m in self._layout.groups
+            },
+        }
+
+    def _reset(self, envs: Iterable[int]) -> None:
+        envs = list(envs)
+        seeds = [self._reset_seed(e) for e in envs]
+        self.env.reset(envs, seeds)
+        for e in envs:
+            self._episode_number[e] += 1
+            self._lengths[e] = 0
+            self._agent_returns[e] = 0.0
+            self._team_returns[e] = 0.0
+            self._started[e] = time.perf_counter()
+            if self._used_callbacks:
+                self._episodes[e] = TeamEpisode(self._layout.team, e)
+                self._callback("on_episode_created", e)
+                self._callback("on_episode_start", e)
+
+    def _reset_all(self) -> None:
+        num_agents = len(self._layout.team.agents)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self._agent_returns = np.zeros((self.num_envs, num_agents))
+        self._team_returns = np.zeros(self.num_envs)
+        self._started = np.zeros(self.num_envs)
+        self._episodes: dict[int, TeamEpisode] = {}
+        self._reset(range(self.num_envs))
+        self._needs_initial_reset = False
+
+    def _stream(self, *key: int) -> np.random.SeedSequence:
+        runner = (self.worker_index or 0, int(self.config.in_evaluation))
+        return np.random.SeedSequence([self._entropy, *runner, *key])
+
+    def _reset_seed(self, e: int) -> int:
+        return int(self._stream(0, e, int(self._episode_number[e])).generate_state(1)[0] >> 1)
+
+    # ---- sampling ---------------------------------------------------------------------------
+
+    @override(MultiAgentEnvRunner)
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[TeamFragment]:
+        """Samples and returns team fragments.
+
+        Args:
+            num_timesteps: At least that many environment steps over all E environments; rounded
+                up to a multiple of E. Without either number: one rollout fragment.
+            num_episodes: Exactly that many whole episodes enter the metrics, shared evenly over
+                the environments, so that short episodes are not favoured. Starts from fresh
+                resets.
+            explore: Sampled (True) or greedy (False) actions; None: `config.explore`.
+            random_actions: Uniformly random actions instead of the policy's.
+            force_reset: Start from fresh resets.
+
+        Returns:
+            A list of one fragment, or several for `num_episodes`. If an environment broke its
+            own description, the fragment's `problem` says how.
+        """
+        if self.env is None:
+            raise ValueError(f"{self} has no environment to sample from.")
+        if num_timesteps is not None and num_episodes is not None:
+            raise ValueError("Give `num_timesteps` or `num_episodes`, not both.")
+        explore = self.config.explore if explore is None else explore
+        self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
+        with self.metrics.log_time(SAMPLE_TIMER):
+            try:
+                if num_timesteps is None and num_episodes is None:
+                    if self.config.batch_mode == "complete_episodes":
+                        num_episodes = self.num_envs
+                    else:
+                        length = self.config.get_rollout_fragment_length(self.worker_index or 0)
+                        num_timesteps = length * self.num_envs
+                if force_reset or num_episodes is not None or self._needs_initial_reset:
+                    self._reset_all()
+                if num_episodes is None:
+                    quota = np.full(self.num_envs, np.iinfo(np.int64).max)
+                    steps = -(-num_timesteps // self.num_envs)
+                    fragments = [self._rollout(steps, quota, explore, random_actions)]
+                else:
+                    quota = np.full(self.num_envs, num_episodes // self.num_envs)
+                    quota[: num_episodes % self.num_envs] += 1
+                    fragments = []
+                    while quota.any():
+                        fragments.append(
+                            self._rollout(_EVALUATION_STRETCH, quota, explore, random_actions)
+                        )
+                        if fragments[-1].problem:
+                            break
+                    self._needs_initial_reset = True
+            except TeamDataError as error:
+                self._needs_initial_reset = True
+                fragments = [self._empty_fragment(str(error))]
+        make_callback(
+            "on_sample_end",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_sample_end,
+            kwargs={"env_runner": self, "metrics_logger": self.metrics, "samples": fragments},
+        )
+        return fragments
+
+    def _rollout(
+        self, num_steps: int, quota: np.ndarray, explore: bool, random_actions: bool
+    ) -> TeamFragment:
+        """Runs up to `num_steps` vector steps; stops when every quota of episodes is used up.
+
+        Args:
+            quota: (E,) episodes that still enter the metrics, counted down in place.
+        """
+        recorder = Recorder(self._layout, num_steps, self.num_envs)
+        noise = self._draw_noise(num_steps) if explore else None
+        in_env = in_module = 0.0
+        t = 0
+        while t < num_steps and quota.any():
+            recorder.observe(t, self.env)
+            before = time.perf_counter()
+            self._forward(recorder, t, noise, explore)
+            if random_actions:
+                self._act_randomly(recorder, t)
+            actions = self._actions_for_env(recorder, t)
+            between = time.perf_counter()
+            outcome = self.env.step(actions)
+            in_module += between - before
+            in_env += time.perf_counter() - between
+            self._record(recorder, t, outcome, quota)
+            t += 1
+        fragment = recorder.finish(t, self.env)
+        fragment.problem = find_problem(fragment, self._layout)
+        self.metrics.log_value(ENV_STEP_TIMER, in_env / max(t, 1))
+        self.metrics.log_value(RLMODULE_INFERENCE_TIMER, in_module / max(t, 1))
+        self._log_steps(fragment)
+        return fragment
+
+    def _draw_noise(self, num_steps: int) -> dict[ModuleID, np.ndarray]:
+        rng = np.random.default_rng(self._stream(1, self._num_samples))
+        self._num_samples += 1
+        return {
+            m: self._dists[m].noise(rng, (num_steps, self.num_envs, len(agents)))
+            for m, agents in self._layout.groups.items()
+        }
+
+    def _forward(
+        self, recorder: Recorder, t: int, noise: dict[ModuleID, np.ndarray] | None, explore: bool
+    ) -> None:
+        with torch.inference_mode():
+            for module_id in self._layout.groups:
+                observations = recorder.observations[module_id][t]
+                rows = torch.from_numpy(observations.reshape(-1, observations.shape[-1]))
+                module = self.module[module_id]
+                # The underscored methods: the public ones walk the module tree twice per call
+                # to switch train and eval mode, which costs as much as a small network.
+                forward = module._forward_exploration if explore else module._forward_inference
+                out = forward({Columns.OBS: rows.to(self._device)})[Columns.ACTION_DIST_INPUTS]
+                inputs = recorder.dist_inputs[module_id][t]
+                inputs[...] = out.cpu().numpy().reshape(inputs.shape)
+                recorder.actions[module_id][t] = self._dists[module_id].act(
+                    inputs, None if noise is None else noise[module_id][t]
+                )
+
+    def _act_randomly(self, recorder: Recorder, t: int) -> None:
+        for agent, (m, k) in self._layout.slot_of.items():
+            space = self._layout.team.action_spaces[agent]
+            for e in range(self.num_envs):
+                recorder.actions[m][t, e, k] = space.sample()
+
+    def _actions_for_env(self, recorder: Recorder, t: int) -> dict[AgentID, np.ndarray]:
+        return {
+            agent: self._transforms[agent](recorder.actions[m][t, :, k])
+            for agent, (m, k) in self._layout.slot_of.items()
+        }
+
+    def _record(self, recorder: Recorder, t: int, outcome: Outcome, quota: np.ndarray) -> None:
+        recorder.rewards[t] = outcome.rewards
+        recorder.terminated[t] = outcome.terminated
+        recorder.truncated[t] = outcome.truncated
+        self._agent_returns += outcome.rewards
+        self._team_returns += self._layout.team.team_reward(outcome.rewards)
+        self._lengths += 1
+        if "on_episode_step" in self._used_callbacks:
+            for e in np.flatnonzero(~outcome.failed):
+                self._callback("on_episode_step", int(e), outcome)
+        over = outcome.terminated | outcome.truncated | outcome.failed
+        if not over.any():
+            return
+        ended = np.flatnonzero(over).tolist()
+        for e in ended:
+            if outcome.failed[e]:
+                recorder.cut_before_failure(t, e)
+                self.metrics.log_value(NUM_ENV_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
+                continue
+            if outcome.truncated[e]:
+                recorder.add_final(t, e, self.env)
+            self._callback("on_episode_end", e, outcome)
+            if quota[e] > 0:
+                quota[e] -= 1
+                self._log_episode(e)
+        self._reset(ended)
+
+    def _empty_fragment(self, problem: str) -> TeamFragment:
+        recorder = Recorder(self._layout, 0, self.num_envs)
+        fragment = recorder.finish(0, self.env)
+        fragment.problem = problem
+        # RLlib's sampling loop goes on until steps have come in; a problem must end it.
+        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, self.config.total_train_batch_size, reduce="sum")
+        return fragment
+
+    # ---- callbacks and metrics --------------------------------------------------------------
+
+    def _is_used(self, name: str) -> bool:
+        functions = getattr(self.config, f"callbacks_{name}", None)
+        overridden = any(
+            getattr(type(c), name, None) is not getattr(RLlibCallback, name, None)
+            for c in self._callbacks
+        )
+        return bool(functions) or overridden
+
+    def _callback(self, name: str, e: int, outcome: Outcome | None = None) -> None:
+        if name not in self._used_callbacks:
+            return
+        if outcome is not None:
+            self._episodes[e].update(
+                length=int(self._lengths[e]),
+                agent_returns=self._agent_returns[e].copy(),
+                team_return=float(self._team_returns[e]),
+                infos=self.env.infos[e],
+                terminated=bool(outcome.terminated[e]),
+                truncated=bool(outcome.truncated[e]),
+            )
+        kwargs = {
+            "episode": self._episodes[e],
+            "env_runner": self,
+            "metrics_logger": self.metrics,
+            "env": self.env,
+            "rl_module": self.module,
+            "env_index": e,
+        }
+        if name == "on_episode_end":
+            kwargs["prev_episode_chunks"] = []
+        make_callback(
+            name,
+            callbacks_objects=self._callbacks,
+            callbacks_functions=getattr(self.config, f"callbacks_{name}"),
+            kwargs=kwargs,
+        )
+
+    def _log_episode(self, e: int) -> None:
+        agents = self._layout.team.agents
+        returns = self._agent_returns[e].tolist()
+        by_agent = dict(zip(map(str, agents), returns, strict=True))
+        by_module = {
+            m: sum(by_agent[str(a)] for a in members)
+            for m, members in self._layout.groups.items()
+        }
+        length = int(self._lengths[e])
+        self._log_episode_metrics(
+            length,
+            float(self._team_returns[e]),
+            time.perf_counter() - self._started[e],
+            by_agent,
+            by_module,
+            dict.fromkeys(by_agent, length),
+        )
+        self.metrics.log_value(NUM_EPISODES, 1, reduce="sum")
+        self.metrics.log_value(NUM_EPISODES_LIFETIME, 1, reduce="lifetime_sum")
+
+    def _log_steps(self, fragment: TeamFragment) -> None:
+        log = self.metrics.log_value
+        steps = fragment.env_steps()
+        log(NUM_ENV_STEPS_SAMPLED, steps, reduce="sum")
+        log(
+            NUM_ENV_STEPS_SAMPLED_LIFETIME, steps, reduce="lifetime_sum", with_throughput=True
+        )
+        for m, agents in self._layout.groups.items():
+            per_agent = fragment.active[m][fragment.valid].sum(0).tolist()
+            for agent, n in zip(agents, per_agent, strict=True):
+                log((NUM_AGENT_STEPS_SAMPLED, str(agent)), n, reduce="sum")
+                log((NUM_AGENT_STEPS_SAMPLED_LIFETIME, str(agent)), n, reduce="lifetime_sum")
+            log((NUM_MODULE_STEPS_SAMPLED, m), sum(per_agent), reduce="sum")
+            log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, m), sum(per_agent), reduce="lifetime_sum")
+        if steps:
+            self._log_env_steps(self._metrics_num_env_steps_sampled, steps)
+
+    @override(EnvRunner)
+    def get_metrics(self) -> dict:
+        return self.metrics.reduce()
+
+    # ---- state ------------------------------------------------------------------------------
+
+    def get_progress(self) -> StateDict:
+        """The counters from which reset seeds and noise follow."""
+        # An episode that has just been reset has not begun: a restored runner resets it again.
+        number = self._episode_number.copy() if self.env is not None else np.zeros(0, np.int64)
+        if self.env is not None and not self._needs_initial_reset:
+            number -= self._lengths == 0
+        return {
+            "worker_index": self.worker_index or 0,
+            "num_samples": self._num_samples,
+            "episode_number": number.tolist(),
+            "entropy": self._entropy,
+        }
+
+    def set_progress(self, progress: StateDict) -> None:
+        """Goes on from saved counters. Episodes under way are given up: they cannot be saved."""
+        self._num_samples = progress["num_samples"]
+        self._entropy = progress["entropy"]
+        number = np.asarray(progress["episode_number"], np.int64)
+        if self.env is not None:
+            known = min(len(number), self.num_envs)
+            self._episode_number[:known] = number[:known]
+            self._needs_initial_reset = True
+
+    @override(MultiAgentEnvRunner)
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any):
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(PROGRESS, components, not_components):
+            state[PROGRESS] = self.get_progress()
+        return state
+
+    @override(MultiAgentEnvRunner)
+    def set_state(self, state: StateDict) -> None:
+        super().set_state(state)
+        # RLlib also sends one runner's state to others, for its connectors.
+        if state.get(PROGRESS, {}).get("worker_index") == (self.worker_index or 0):
+            self.set_progress(state[PROGRESS])

@@ -1,0 +1,312 @@
+"""Many environments stepped as one: the interface, and the in-process implementation."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rllib_hetero.errors import TeamDataError, TeamError
+from rllib_hetero.team import AgentID, Team
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What one vector step returned.
+
+    Attributes:
+        rewards: (E, n) float32 in agent order, 0 for agents that were given none.
+        terminated: (E,) bool, the episode ended.
+        truncated: (E,) bool, the episode was cut for time. Never together with terminated.
+        failed: (E,) bool, the environment raised; its step does not count.
+    """
+
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    failed: np.ndarray
+
+
+class VectorTeamEnv(ABC):
+    """E environments of one team, stepped together.
+
+    Subclass it for an environment that is batched by nature (a jitted simulator), and give the
+    class, or a function that makes one, to `config.environment(...)`: it is called with the
+    `env_config`, which then holds `num_envs`. Never resets by itself: the runner reads the
+    final observations first, then calls `reset` for the environments that are done.
+
+    Attributes:
+        team: The team.
+        num_envs: E.
+        observations: Agent id to its current observations (E, d_i) float32; rows of agents that
+            are not active are 0.
+        state: (E, s) float32 current states, or None.
+        active: (E, n) bool: which agents act in the coming step.
+        infos: E dicts, the environments' infos of the latest step.
+    """
+
+    team: Team
+    num_envs: int
+    observations: dict[AgentID, np.ndarray]
+    state: np.ndarray | None
+    active: np.ndarray
+    infos: list[dict]
+
+    @abstractmethod
+    def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
+        """Starts new episodes in the environments of these indices."""
+
+    @abstractmethod
+    def step(self, actions: dict[AgentID, np.ndarray]) -> Outcome:
+        """Steps every environment.
+
+        Args:
+            actions: Agent id to (E, ...). Rows of inactive agents are to be ignored.
+        """
+
+    def close(self) -> None:
+        """Releases what the environments hold."""
+
+    # What RLlib asks of a vector environment.
+    envs: Sequence[Any] = ()
+
+    @property
+    def unwrapped(self) -> VectorTeamEnv:
+        return self
+
+    @property
+    def single_observation_space(self) -> gym.spaces.Dict:
+        return gym.spaces.Dict(self.team.observation_spaces)
+
+    @property
+    def single_action_space(self) -> gym.spaces.Dict:
+        return gym.spaces.Dict(self.team.action_spaces)
+
+    observation_space = single_observation_space
+    action_space = single_action_space
+
+
+class SyncVectorTeamEnv(VectorTeamEnv):
+    """E `MultiAgentEnv`s in this process, one after another, written into shared arrays.
+
+    Args:
+        make_env: Called with an index, returns that environment.
+        num_envs: E.
+        team: What every environment must keep to; read from the first one if None.
+        restart_failed: Whether an environment that raises is closed and made anew. If not, its
+            exception is raised.
+    """
+
+    def __init__(
+        self,
+        make_env: Callable[[int], MultiAgentEnv],
+        num_envs: int,
+        *,
+        team: Team | None = None,
+        restart_failed: bool = False,
+    ) -> None:
+        self._make_env = make_env
+        self._restart_failed = restart_failed
+        self.num_envs = num_envs
+        self.envs = [make_env(i) for i in range(num_envs)]
+        self.team = team or Team.from_env(self.envs[0])
+
+        agents = self.team.agents
+        self._index = {a: i for i, a in enumerate(agents)}
+        self.observations = {
+            a: np.zeros((num_envs, *self.team.observation_spaces[a].shape), np.float32)
+            for a in agents
+        }
+        # The same arrays as a list: the step loop below is hot.
+        self._rows = [(a, x, x.shape[1:]) for a, x in self.observations.items()]
+        self.state = None
+        if self.team.state_space is not None:
+            self.state = np.zeros((num_envs, *self.team.state_space.shape), np.float32)
+        self.active = np.ones((num_envs, len(agents)), bool)
+        self.infos = [{} for _ in range(num_envs)]
+        self._is_box = [isinstance(self.team.action_spaces[a], gym.spaces.Box) for a in agents]
+
+    def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
+        for e, seed in zip(envs, seeds, strict=True):
+            try:
+                observations, infos = self.envs[e].reset(seed=seed)
+            except Exception:
+                if not self._restart_failed:
+                    raise
+                logger.exception("Environment %d failed in reset(); making it anew.", e)
+                self._remake(e)
+                observations, infos = self.envs[e].reset(seed=seed)
+            self._check_reset(observations)
+            self.infos[e] = infos
+            self._write(e, observations)
+            self.active[e] = True
+
+    def step(self, actions: dict[AgentID, np.ndarray]) -> Outcome:
+        agents = self.team.agents
+        shape = self.active.shape
+        rewards = np.zeros(shape, np.float32)
+        terminated = np.zeros(shape[0], bool)
+        truncated = np.zeros(shape[0], bool)
+        failed = np.zeros(shape[0], bool)
+        # Plain ints for Discrete: environments check them against their spaces, fast for ints.
+        per_agent = [
+            list(actions[a]) if box or actions[a].ndim > 1 else actions[a].tolist()
+            for a, box in zip(agents, self._is_box, strict=True)
+        ]
+        everyone = self.active.all(1).tolist()
+        for e, joint in enumerate(zip(*per_agent, strict=True)):
+            action = dict(zip(agents, joint, strict=True))
+            if not everyone[e]:
+                action = {a: u for a, u in action.items() if self.active[e, self._index[a]]}
+            try:
+                obs, reward, term, trunc, self.infos[e] = self.envs[e].step(action)
+            except Exception:
+                if not self._restart_failed:
+                    raise
+                logger.exception("Environment %d failed in step(); making it anew.", e)
+                self._remake(e)
+                failed[e] = True
+                continue
+            self._write(e, obs)
+            row = rewards[e]
+            try:
+                for a, r in reward.items():
+                    row[self._index[a]] = r
+            except KeyError as error:
+                raise TeamDataError(self._unknown_agent(error.args[0], "rewards")) from None
+            if term["__all__"]:
+                terminated[e] = True
+            elif trunc.get("__all__", False):
+                truncated[e] = True
+            elif len(obs) != len(agents) or True in term.values() or True in trunc.values():
+                self._mark_living(e, obs, term, trunc)
+        return Outcome(rewards, terminated, truncated, failed)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def _write(self, e: int, observations: dict[AgentID, np.ndarray]) -> None:
+        for agent, rows, shape in self._rows:
+            x = observations.get(agent)
+            if x is None:
+                rows[e] = 0.0
+                continue
+            if getattr(x, "shape", None) != shape:
+                x = self._as_observation(agent, x)
+            rows[e] = x
+        if not self._index.keys() >= observations.keys():
+            unknown = next(a for a in observations if a not in self._index)
+            raise TeamDataError(self._unknown_agent(unknown, "observations"))
+        if self.state is not None:
+            state = self.envs[e].state()
+            if np.shape(state) != self.state.shape[1:]:
+                raise TeamDataError(
+                    f"The environment's state() returned shape {np.shape(state)}; its "
+                    f"state_space says {self.state.shape[1:]}."
+                )
+            self.state[e] = state
+
+    def _mark_living(self, e: int, obs: dict, term: dict, trunc: dict) -> None:
+        for i, (agent, rows, _) in enumerate(self._rows):
+            alive = agent in obs and not term.get(agent, False) and not trunc.get(agent, False)
+            self.active[e, i] = alive
+            if not alive:
+                rows[e] = 0.0
+
+    def _as_observation(self, agent: AgentID, x: Any) -> np.ndarray:
+        """Accepts what can be read as numbers of the right shape; explains the rest."""
+        space = self.team.observation_spaces[agent]
+        try:
+            array = np.asarray(x, np.float32)
+        except (TypeError, ValueError):
+            raise TeamDataError(
+                f"The observation of agent {agent!r} is not numeric: {type(x).__name__}. Its "
+                f"space is {space}."
+            ) from None
+        if array.shape != space.shape:
+            raise TeamDataError(
+                f"The observation of agent {agent!r} has shape {array.shape}; its observation "
+                f"space says {space.shape}. Mend the environment's observation_spaces, or what "
+                "it returns."
+            )
+        return array
+
+    def _check_reset(self, observations: dict[AgentID, Any]) -> None:
+        got, expected = set(observations), set(self._index)
+        if got != expected:
+            raise TeamDataError(
+                "The agents of an episode differ from the team's. Missing after reset(): "
+                f"{sorted(map(str, expected - got))}; new: {sorted(map(str, got - expected))}. "
+                "A team is fixed for a training run: every agent in `possible_agents` must be "
+                "returned by reset(), and may die later. For agents that come and go, list all "
+                "of them and end their part with terminateds[agent] = True."
+            )
+        for agent, x in observations.items():
+            if np.asarray(x).dtype.kind not in "fiub":
+                self._as_observation(agent, x)
+
+    def _unknown_agent(self, agent: AgentID, where: str) -> str:
+        return (
+            f"The environment returned {where} for the agent {agent!r}, which is not in its "
+            f"`possible_agents`: {list(self.team.agents)}."
+        )
+
+    def _remake(self, e: int) -> None:
+        try:
+            self.envs[e].close()
+        except Exception as error:
+            logger.warning("Closing the failed environment %d raised: %s", e, error)
+        self.envs[e] = self._make_env(e)
+
+
+def make_vector_env(
+    create: Callable[[Any], Any],
+    contexts: Sequence[Any],
+    *,
+    team: Team | None = None,
+    restart_failed: bool = False,
+) -> VectorTeamEnv:
+    """Makes the runner's environment from the registered creator.
+
+    Args:
+        create: Called with one context; returns a `MultiAgentEnv`, or a `VectorTeamEnv`, which
+            then must hold `num_envs` environments.
+        contexts: One `EnvContext` per sub-environment.
+        team: As in `SyncVectorTeamEnv`.
+        restart_failed: As in `SyncVectorTeamEnv`.
+
+    Raises:
+        TeamError: If the creator returns anything else.
+    """
+    first = create(contexts[0])
+    if isinstance(first, VectorTeamEnv):
+        if first.num_envs != len(contexts):
+            raise TeamError(
+                f"The vector environment holds {first.num_envs} environments, but "
+                f"config.env_runners(num_envs_per_env_runner={len(contexts)}) asks for "
+                f"{len(contexts)}. Read env_config['num_envs'] when making it."
+            )
+        return first
+    check_is_team_env(first)
+    made: list[Any] = [first]
+
+    def make(index: int) -> MultiAgentEnv:
+        return made.pop() if made else create(contexts[index])
+
+    return SyncVectorTeamEnv(make, len(contexts), team=team, restart_failed=restart_failed)
+
+
+def check_is_team_env(env: Any) -> None:
+    """Raises TeamError unless `env` is an RLlib `MultiAgentEnv`."""
+    if not isinstance(env, MultiAgentEnv):
+        raise TeamError(
+            f"The environment is a {type(env).__name__}, not an RLlib MultiAgentEnv. Wrap a "
+            "PettingZoo parallel environment in rllib_hetero.PettingZooTeamEnv(env)."
+        )

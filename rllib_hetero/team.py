@@ -1,0 +1,252 @@
+"""What a team is: its agents, their spaces, its state, and who shares which module.
+
+`Team` is read once from an environment, on the driver, before any actor starts. Everything
+else (modules, runners, learner) is laid out from it, so that agents may differ in all of
+their spaces without padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from rllib_hetero.errors import TeamError
+
+AgentID = Hashable
+ModuleID = str
+RewardScheme = Literal["individual", "shared"]
+ParameterSharing = str | Mapping[str, Sequence[AgentID]] | None
+
+CRITIC = "critic"
+"""Module id of the centralised critic. Reserved: no agent or sharing group may have it."""
+
+SHARED = "shared"
+"""Module id of the one actor under `parameter_sharing="full"`."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """The agents of one environment.
+
+    Attributes:
+        agents: Agent ids in the environment's own order (`possible_agents`).
+        observation_spaces: Agent id to its Box of shape (d_i,). Sizes may differ.
+        action_spaces: Agent id to its Box of shape (k,), Discrete or MultiDiscrete.
+        state_space: Box of shape (s,), what the critic sees; None where the environment has no
+            global state. The state is then all observations, concatenated in agent order.
+        reward_scheme: "individual" where agents have rewards of their own (the team's reward is
+            their sum), "shared" where every agent is given the team's reward (counted once).
+    """
+
+    agents: tuple[AgentID, ...]
+    observation_spaces: dict[AgentID, Box]
+    action_spaces: dict[AgentID, gym.Space]
+    state_space: Box | None = None
+    reward_scheme: RewardScheme = "individual"
+
+    def __post_init__(self) -> None:
+        if not self.agents:
+            raise TeamError("The environment has no agents: `possible_agents` is empty.")
+        if self.reward_scheme not in ("individual", "shared"):
+            raise TeamError(
+                f"`reward_scheme` must be 'individual' or 'shared', got {self.reward_scheme!r}. "
+                "Set it as an attribute of the environment."
+            )
+        for agent in self.agents:
+            _check_observation_space(agent, self.observation_spaces.get(agent))
+            _check_action_space(agent, self.action_spaces.get(agent))
+
+    @classmethod
+    def from_env(cls, env: Any) -> Team:
+        """Reads the team from an RLlib `MultiAgentEnv`.
+
+        The environment may declare two things beyond RLlib's interface: `reward_scheme`
+        ("individual" by default), and a global state through the attribute `state_space` (a
+        Box) together with a method `state() -> np.ndarray`.
+
+        Raises:
+            TeamError: If spaces are missing or of a kind that is not supported.
+        """
+        agents = tuple(getattr(env, "possible_agents", None) or ())
+        state_space = getattr(env, "state_space", None)
+        if state_space is not None and not callable(getattr(env, "state", None)):
+            raise TeamError("The environment has `state_space` but no method `state()`.")
+        return cls(
+            agents=agents,
+            observation_spaces={a: env.get_observation_space(a) for a in agents},
+            action_spaces={a: env.get_action_space(a) for a in agents},
+            state_space=state_space,
+            reward_scheme=getattr(env, "reward_scheme", "individual"),
+        )
+
+    @property
+    def critic_space(self) -> Box:
+        """The critic's input: the state's Box, or that of all observations concatenated."""
+        if self.state_space is not None:
+            return self.state_space
+        boxes = [self.observation_spaces[a] for a in self.agents]
+        return Box(
+            low=np.concatenate([b.low for b in boxes]).astype(np.float32),
+            high=np.concatenate([b.high for b in boxes]).astype(np.float32),
+            dtype=np.float32,
+        )
+
+    def team_reward(self, rewards: np.ndarray) -> np.ndarray:
+        """The team's reward from the agents' rewards.
+
+        Args:
+            rewards: (..., n) rewards in agent order.
+
+        Returns:
+            (...) sum over agents, or the shared reward itself, by `reward_scheme`. A shared
+            reward is the largest in size: all living agents hold the same, the dead hold 0.
+        """
+        if self.reward_scheme == "individual":
+            return rewards.sum(-1)
+        alive = np.abs(rewards).argmax(-1)
+        return np.take_along_axis(rewards, alive[..., None], -1)[..., 0]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which module acts for which agents.
+
+    Attributes:
+        team: The team that is laid out.
+        groups: Module id to its agents. A module with several agents receives the one-hot index
+            of the acting agent within its group, appended to the observation.
+    """
+
+    team: Team
+    groups: dict[ModuleID, tuple[AgentID, ...]]
+
+    @cached_property
+    def module_of(self) -> dict[AgentID, ModuleID]:
+        return {a: m for m, agents in self.groups.items() for a in agents}
+
+    @cached_property
+    def slot_of(self) -> dict[AgentID, tuple[ModuleID, int]]:
+        """Agent id to (module id, index on the agent axis of that module's arrays)."""
+        return {a: (m, k) for m, agents in self.groups.items() for k, a in enumerate(agents)}
+
+    def observation_space(self, module_id: ModuleID) -> Box:
+        """The module's input space: the observation and, if shared, the agent's one-hot."""
+        agents = self.groups[module_id]
+        space = self.team.observation_spaces[agents[0]]
+        if len(agents) == 1:
+            return space
+        one_hot = len(agents)
+        return Box(
+            low=np.concatenate([space.low, np.zeros(one_hot)]).astype(np.float32),
+            high=np.concatenate([space.high, np.ones(one_hot)]).astype(np.float32),
+            dtype=np.float32,
+        )
+
+    def action_space(self, module_id: ModuleID) -> gym.Space:
+        return self.team.action_spaces[self.groups[module_id][0]]
+
+
+def lay_out(team: Team, sharing: ParameterSharing) -> Layout:
+    """Maps agents to modules.
+
+    Args:
+        team: The team.
+        sharing: "none" (each agent its own module, named after it), "full" (one module for
+            all), or a mapping of group names to agents. Agents in no group get their own module.
+
+    Raises:
+        TeamError: For an unknown setting, unknown or repeated agents, or a group whose agents
+            have unequal spaces. The message names the call that mends it.
+    """
+    mend = "Mend it with config.multi_agent(parameter_sharing=...)."
+    if sharing == "none":
+        named: Mapping[str, Sequence[AgentID]] = {}
+    elif sharing == "full":
+        named = {SHARED: team.agents}
+    elif isinstance(sharing, Mapping):
+        named = sharing
+    else:
+        raise TeamError(
+            "`parameter_sharing` must be 'none', 'full' or a dict of group names to agents, "
+            f"got {sharing!r}. {mend}"
+        )
+
+    groups: dict[ModuleID, tuple[AgentID, ...]] = {}
+    taken: dict[AgentID, str] = {}
+    for name, members in named.items():
+        if not members:
+            raise TeamError(f"The sharing group {name!r} is empty. {mend}")
+        for agent in members:
+            if agent not in team.agents:
+                raise TeamError(
+                    f"The sharing group {name!r} names the agent {agent!r}, which the "
+                    f"environment does not have. Its agents: {list(team.agents)}. {mend}"
+                )
+            if agent in taken:
+                raise TeamError(
+                    f"The agent {agent!r} is in two sharing groups, {taken[agent]!r} and "
+                    f"{name!r}. {mend}"
+                )
+            taken[agent] = name
+            _check_equal_spaces(team, name, members[0], agent, mend)
+        groups[name] = tuple(a for a in team.agents if a in set(members))
+    for agent in team.agents:
+        if agent not in taken:
+            if str(agent) in groups:
+                raise TeamError(
+                    f"The name {str(agent)!r} is both a sharing group and an agent outside it. "
+                    f"{mend}"
+                )
+            groups[str(agent)] = (agent,)
+    if CRITIC in groups:
+        raise TeamError(
+            f"The name {CRITIC!r} is reserved for the centralised critic. Rename the agent in "
+            "the environment, or put it into a sharing group of another name."
+        )
+    # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
+    return Layout(team, dict(sorted(groups.items())))
+
+
+def _check_equal_spaces(
+    team: Team, group: str, first: AgentID, other: AgentID, mend: str
+) -> None:
+    for what, spaces in (
+        ("observation", team.observation_spaces),
+        ("action", team.action_spaces),
+    ):
+        if spaces[first] != spaces[other]:
+            raise TeamError(
+                f"The agents {first!r} and {other!r} of the sharing group {group!r} have "
+                f"unequal {what} spaces: {spaces[first]} and {spaces[other]}. Agents that "
+                f"share a module need equal spaces. {mend}"
+            )
+
+
+def _check_observation_space(agent: AgentID, space: gym.Space | None) -> None:
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        raise TeamError(
+            f"The observation space of agent {agent!r} is {space}; a Box of shape (d,) is "
+            "needed. Wrap the environment to flatten it (gymnasium.spaces.flatten)."
+        )
+
+
+def _check_action_space(agent: AgentID, space: gym.Space | None) -> None:
+    if isinstance(space, Box):
+        ok = len(space.shape) == 1
+    elif isinstance(space, Discrete):
+        ok = space.start == 0
+    elif isinstance(space, MultiDiscrete):
+        ok = space.nvec.ndim == 1 and not np.any(space.start)
+    else:
+        ok = False
+    if not ok:
+        raise TeamError(
+            f"The action space of agent {agent!r} is {space}; a Box of shape (k,), a Discrete "
+            "or a MultiDiscrete (both starting at 0) is needed. Wrap the environment."
+        )
