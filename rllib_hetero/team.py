@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.functional import distribution_for
 
 AgentID = Hashable
 ModuleID = str
@@ -134,6 +135,19 @@ class Layout:
     def slot_of(self) -> dict[AgentID, tuple[ModuleID, int]]:
         """Agent id to (module id, index on the agent axis of that module's arrays)."""
         return {a: (m, k) for m, agents in self.groups.items() for k, a in enumerate(agents)}
+
+    @cached_property
+    def stacks(self) -> tuple[tuple[ModuleID, ...], ...]:
+        """Modules of equal input size, agent count and action distribution, together.
+
+        Runners keep the arrays of a stack in one piece, and evaluate it in one pass.
+        """
+        stacks: dict[Any, list[ModuleID]] = {}
+        for m, agents in self.groups.items():
+            width = self.observation_space(m).shape[0]
+            dist = distribution_for(self.action_space(m))
+            stacks.setdefault((width, len(agents), dist), []).append(m)
+        return tuple(tuple(members) for members in stacks.values())
 
     def observation_space(self, module_id: ModuleID) -> Box:
         """The module's input space: the observation and, if shared, the agent's one-hot."""

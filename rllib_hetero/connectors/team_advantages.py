@@ -97,31 +97,31 @@ class TeamAdvantages(ConnectorV2):
         """
         length = max(f.valid.shape[0] for f in fragments)
         shape = (length, sum(f.num_envs for f in fragments))
-        rewards = torch.zeros(shape)
-        grid = torch.zeros(shape)
-        next_values = torch.zeros(shape)
-        cut = torch.ones(shape, dtype=torch.bool)
-        valid = torch.zeros(shape, dtype=torch.bool)
+        rewards, grid, next_values = (np.zeros(shape, np.float32) for _ in range(3))
+        cut, valid = np.ones(shape, bool), np.zeros(shape, bool)
+        places = []
         column = 0
         for f in fragments:
-            t, envs = slice(0, f.valid.shape[0]), slice(column, column + f.num_envs)
-            rewards[t, envs] = torch.from_numpy(self._layout.team.team_reward(f.rewards))
-            cut[t, envs] = torch.from_numpy(f.terminated | f.truncated)
-            valid[t, envs] = torch.from_numpy(f.valid)
+            places.append((slice(0, f.valid.shape[0]), slice(column, column + f.num_envs)))
             column += f.num_envs
+        for f, place in zip(fragments, places, strict=True):
+            rewards[place] = self._layout.team.team_reward(f.rewards)
+            cut[place] = f.terminated | f.truncated
+            valid[place] = f.valid
         grid.T[valid.T] = values
         next_values[:-1] = grid[1:]
-        column = final = 0
-        for f in fragments:
-            end, envs = f.valid.shape[0], slice(column, column + f.num_envs)
-            if end:
-                cut[end - 1, envs] = True
-                next_values[end - 1, envs] = last_values[envs]
+        final = 0
+        for f, (t, envs) in zip(fragments, places, strict=True):
+            if t.stop:
+                cut[t.stop - 1, envs] = True
+                next_values[t.stop - 1, envs] = last_values[envs]
             after = final + len(f.finals.step)
-            next_values[f.finals.step, column + f.finals.env] = final_values[final:after]
-            next_values[:end, envs][torch.from_numpy(f.terminated)] = 0.0
-            column, final = envs.stop, after
+            next_values[f.finals.step, envs.start + f.finals.env] = final_values[final:after]
+            next_values[t, envs][f.terminated] = 0.0
+            final = after
         advantages = generalized_advantages(
-            rewards, grid, next_values, cut, gamma=self._gamma, lambda_=self._lambda
+            *(torch.from_numpy(x) for x in (rewards, grid, next_values, cut)),
+            gamma=self._gamma,
+            lambda_=self._lambda,
         )
-        return advantages.T[valid.T]
+        return advantages.T[torch.from_numpy(valid.T)]

@@ -60,10 +60,16 @@ class TeamActor(TorchRLModule):
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
         out = self.head(self.body(batch[Columns.OBS]))
-        if self._is_box:
-            log_std = torch.log(torch.sigmoid(self.std_logit / self._std_x) * self._std_y)
+        log_std = self.log_std()
+        if log_std is not None:
             out = torch.cat([out, log_std.expand_as(out)], dim=-1)
         return {Columns.ACTION_DIST_INPUTS: out}
+
+    def log_std(self) -> torch.Tensor | None:
+        """(k,) log standard deviation of the Gaussian; None for discrete actions."""
+        if not self._is_box:
+            return None
+        return torch.log(torch.sigmoid(self.std_logit / self._std_x) * self._std_y)
 
     # For the stock env runner, which samples through RLlib's distribution classes.
     @override(TorchRLModule)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -9,6 +11,14 @@ from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import Layout
+
+
+class StackArrays(NamedTuple):
+    """Arrays of the modules of one stack, (T, M, E, n, ...)."""
+
+    observations: np.ndarray
+    actions: np.ndarray
+    dist_inputs: np.ndarray
 
 
 class Recorder:
@@ -27,13 +37,22 @@ class Recorder:
         self.observations: PerModule = {}
         self.actions: PerModule = {}
         self.dist_inputs: PerModule = {}
-        for module_id, agents in layout.groups.items():
-            space = layout.observation_space(module_id)
-            dist = distribution_for(layout.action_space(module_id))
-            lead = (*shape, len(agents))
-            self.observations[module_id] = one_hot_filled(layout, module_id, lead, space.shape[0])
-            self.actions[module_id] = np.empty((*lead, *dist.action_shape), dist.action_dtype)
-            self.dist_inputs[module_id] = np.empty((*lead, dist.size), np.float32)
+        # One array per stack, (T, M, E, n, ...); each module's own is a view of it.
+        self.stacked: list[StackArrays] = []
+        for members in layout.stacks:
+            width = layout.observation_space(members[0]).shape[0]
+            dist = distribution_for(layout.action_space(members[0]))
+            lead = (num_steps, len(members), num_envs, len(layout.groups[members[0]]))
+            arrays = StackArrays(
+                observations=one_hot_filled(layout, members[0], lead, width),
+                actions=np.empty((*lead, *dist.action_shape), dist.action_dtype),
+                dist_inputs=np.empty((*lead, dist.size), np.float32),
+            )
+            self.stacked.append(arrays)
+            for i, m in enumerate(members):
+                self.observations[m] = arrays.observations[:, i]
+                self.actions[m] = arrays.actions[:, i]
+                self.dist_inputs[m] = arrays.dist_inputs[:, i]
         self.active = np.empty((*shape, len(team.agents)), bool)
         self.rewards = np.zeros((*shape, len(team.agents)), np.float32)
         self.state = None
@@ -112,10 +131,8 @@ class Recorder:
 
     def _current(self, e: int, env: VectorTeamEnv) -> tuple[PerModule, np.ndarray | None]:
         observations = {
-            m: one_hot_filled(self._layout, m, (len(agents),), x.shape[-1])
-            for (m, agents), x in zip(
-                self._layout.groups.items(), self.observations.values(), strict=True
-            )
+            m: one_hot_filled(self._layout, m, (len(agents),), self.observations[m].shape[-1])
+            for m, agents in self._layout.groups.items()
         }
         for agent, (m, k) in self._layout.slot_of.items():
             row = env.observations[agent][e]

@@ -17,7 +17,6 @@ import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import make_callback
-from ray.rllib.core import Columns
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
@@ -40,6 +39,7 @@ from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamDataError
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.modules.stacked import Forward, stacked_forward
 from rllib_hetero.runners.actions import action_transform
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.env_creator import env_creator
@@ -47,7 +47,7 @@ from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
-from rllib_hetero.team import AgentID, Layout, ModuleID
+from rllib_hetero.team import AgentID, Layout
 
 PROGRESS = "team_progress"
 NUM_ENV_FAILURES_LIFETIME = "num_env_failures_lifetime"
@@ -72,9 +72,10 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         if self._entropy is None:
             self._entropy = int(np.random.SeedSequence().generate_state(1)[0])
         super().__init__(config, **kwargs)
-        self._dists = {
-            m: distribution_for(self._layout.action_space(m)) for m in self._layout.groups
-        }
+        self._dists = [
+            distribution_for(self._layout.action_space(members[0]))
+            for members in self._layout.stacks
+        ]
         self._transforms = {
             a: action_transform(
                 space,
@@ -256,12 +257,17 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         """
         recorder = Recorder(self._layout, num_steps, self.num_envs)
         noise = self._draw_noise(num_steps) if explore else None
+        forwards = [
+            stacked_forward([self.module[m] for m in members], explore=explore)
+            for members in self._layout.stacks
+        ]
         in_env = in_module = 0.0
         t = 0
         while t < num_steps and quota.any():
             recorder.observe(t, self.env)
             before = time.perf_counter()
-            self._forward(recorder, t, noise, explore)
+            with torch.inference_mode():
+                self._forward(recorder, t, forwards, noise)
             if random_actions:
                 self._act_randomly(recorder, t)
             actions = self._actions_for_env(recorder, t)
@@ -278,31 +284,26 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         self._log_steps(fragment)
         return fragment
 
-    def _draw_noise(self, num_steps: int) -> dict[ModuleID, np.ndarray]:
+    def _draw_noise(self, num_steps: int) -> list[np.ndarray]:
+        """Noise (T, M, E, n, ...) of each stack."""
         rng = np.random.default_rng(self._stream(1, self._num_samples))
         self._num_samples += 1
-        return {
-            m: self._dists[m].noise(rng, (num_steps, self.num_envs, len(agents)))
-            for m, agents in self._layout.groups.items()
-        }
+        return [
+            dist.noise(
+                rng, (num_steps, len(members), self.num_envs, len(self._layout.groups[members[0]]))
+            )
+            for members, dist in zip(self._layout.stacks, self._dists, strict=True)
+        ]
 
     def _forward(
-        self, recorder: Recorder, t: int, noise: dict[ModuleID, np.ndarray] | None, explore: bool
+        self, recorder: Recorder, t: int, forwards: list[Forward], noise: list[np.ndarray] | None
     ) -> None:
-        with torch.inference_mode():
-            for module_id in self._layout.groups:
-                observations = recorder.observations[module_id][t]
-                rows = torch.from_numpy(observations.reshape(-1, observations.shape[-1]))
-                module = self.module[module_id]
-                # The underscored methods: the public ones walk the module tree twice per call
-                # to switch train and eval mode, which costs as much as a small network.
-                forward = module._forward_exploration if explore else module._forward_inference
-                out = forward({Columns.OBS: rows.to(self._device)})[Columns.ACTION_DIST_INPUTS]
-                inputs = recorder.dist_inputs[module_id][t]
-                inputs[...] = out.cpu().numpy().reshape(inputs.shape)
-                recorder.actions[module_id][t] = self._dists[module_id].act(
-                    inputs, None if noise is None else noise[module_id][t]
-                )
+        for i, (arrays, dist) in enumerate(zip(recorder.stacked, self._dists, strict=True)):
+            x = arrays.observations[t]
+            rows = torch.from_numpy(x.reshape(len(x), -1, x.shape[-1])).to(self._device)
+            inputs = arrays.dist_inputs[t]
+            inputs[...] = forwards[i](rows).cpu().numpy().reshape(inputs.shape)
+            arrays.actions[t] = dist.act(inputs, None if noise is None else noise[i][t])
 
     def _act_randomly(self, recorder: Recorder, t: int) -> None:
         for agent, (m, k) in self._layout.slot_of.items():

@@ -1,0 +1,62 @@
+# Everything runs in a virtual environment that make creates and fills by itself.
+#   make test     what CI runs
+#   make demo     trains on a small task and shows that it learns
+# PYTHON chooses the interpreter (3.10 to 3.12), VENV another place for the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PINS := requirements/test.txt requirements/constraints.txt
+SETUP := $(VENV)/.setup-done
+DOCS_SETUP := $(VENV)/.docs-setup-done
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint types format bench docs demo clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(SETUP)  ## create or update the virtual environment
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: requirements/test.txt says why.
+$(SETUP): pyproject.toml setup.py $(PINS) | $(BIN)/python
+	$(PIP) -r requirements/test.txt -c requirements/constraints.txt
+	$(PIP) -e '.[mpe,mamujoco,video,dev]' -c requirements/constraints.txt
+	@touch $@
+
+$(DOCS_SETUP): $(SETUP)
+	$(PIP) -e '.[docs]' -c requirements/constraints.txt
+	@touch $@
+
+test: lint types  ## lint, type check and run the quick tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(SETUP)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(SETUP)  ## mypy
+	$(BIN)/mypy
+
+format: $(SETUP)  ## let ruff mend and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(SETUP)  ## measure what the performance page claims
+	$(BIN)/python tests/benchmarks/ratios.py
+
+docs: $(DOCS_SETUP)  ## build the documentation into site/; a broken link fails (needs Python 3.11 or newer)
+	$(BIN)/mkdocs build --strict --quiet
+
+demo: $(SETUP)  ## train HAPPO on a small task for a few minutes
+	$(BIN)/python tuned_examples/happo/mpe_simple_spread.py --demo
+
+clean:  ## remove the virtual environment and everything built
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
