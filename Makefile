@@ -51,8 +51,9 @@ format: $(SETUP)  ## let ruff mend and format
 bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/ratios.py
 
+# Without --quiet, which would hide the warnings that --strict counts.
 docs: $(DOCS_SETUP)  ## build the documentation into site/; a broken link fails (needs Python 3.11 or newer)
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 demo: $(SETUP)  ## train HAPPO on a small task for a few minutes
 	$(BIN)/python tuned_examples/happo/mpe_simple_spread.py --demo

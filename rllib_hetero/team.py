@@ -227,9 +227,7 @@ def lay_out(team: Team, sharing: ParameterSharing) -> Layout:
     return Layout(team, dict(sorted(groups.items())))
 
 
-def _check_equal_spaces(
-    team: Team, group: str, first: AgentID, other: AgentID, mend: str
-) -> None:
+def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:
     for what, spaces in (
         ("observation", team.observation_spaces),
         ("action", team.action_spaces),

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
 from torch import Tensor
+from typing_extensions import Self
 
 from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
 from rllib_hetero.functional import clipped_surrogate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -24,6 +24,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.typing import StateDict
+from typing_extensions import Self
 
 from rllib_hetero.algorithms.checkpoint import export_policies
 from rllib_hetero.algorithms.team_config import TeamConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.utils.annotations import override
+from typing_extensions import Self
 
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.errors import TeamError

@@ -64,6 +64,8 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
             env.observation_spaces = dict.fromkeys(env.possible_agents, space)
         super().__init__(env, reward_scheme="shared", state_space=space)
         self._full_observation = full_observation
+        self._parts: dict[AgentID, np.ndarray] | None = None
+        self._parts_known = False
         self._state = np.zeros(space.shape, np.float32)
         ids = [joint.act_ids for part in env.agent_action_partitions for joint in part]
         if sorted(ids) != list(range(self._single.action_space.shape[0])):
@@ -80,6 +82,8 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
         """Starts an episode, see `PettingZooTeamEnv.reset`."""
         state, info = self._single.reset(seed=seed, options=options)
         self._state = state.astype(np.float32)
+        if not self._full_observation and not self._parts_known:
+            self._parts, self._parts_known = self._find_parts(state), True
         self.agents = list(self.possible_agents)
         return self._observe(), dict.fromkeys(self.agents, info)
 
@@ -115,7 +119,28 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
     def _observe(self) -> dict[AgentID, np.ndarray]:
         if self._full_observation:
             return dict.fromkeys(self.possible_agents, self._state)
+        if self._parts is not None:
+            return {a: self._state[part] for a, part in self._parts.items()}
         return {a: x.astype(np.float32) for a, x in self.env._get_obs().items()}
+
+    def _find_parts(self, state: np.ndarray) -> dict[AgentID, np.ndarray] | None:
+        """Which numbers of the state each agent observes; None where it is not a selection.
+
+        The library assembles every observation from the joints, number by number, which costs
+        as much as the physics of a small robot. It also knows each agent's place in the state;
+        for a few robots (ManySegmentAnt, CoupledHalfCheetah) that knowledge is wrong, so it is
+        held against the assembled observations once.
+        """
+        parts = self.env.observation_factorization
+        if parts is None:
+            return None
+        parts = {a: np.asarray(part, np.int64) for a, part in parts.items()}
+        same = all(
+            part.size == x.size and np.array_equal(state[part], x)
+            for (a, x) in self.env._get_obs().items()
+            for part in [parts[a]]
+        )
+        return parts if same else None
 
 
 def make_mamujoco(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:

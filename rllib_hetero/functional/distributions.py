@@ -51,7 +51,7 @@ class Distribution(ABC):
 
     @abstractmethod
     def log_prob(self, inputs: Tensor, actions: Tensor) -> Tensor:
-        """log pi(a).
+        """Log pi(a).
 
         Args:
             inputs: [..., size] parameters.

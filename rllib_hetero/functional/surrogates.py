@@ -89,7 +89,9 @@ def masked_mean(x: Tensor, weights: Tensor, total: Tensor | float | None = None)
     """
     same_shape(x=x, weights=weights)
     w = weights.to(x.dtype)
-    denominator = w.sum() if total is None else torch.as_tensor(total, dtype=x.dtype, device=x.device)
+    denominator = (
+        w.sum() if total is None else torch.as_tensor(total, dtype=x.dtype, device=x.device)
+    )
     weighted = (w * torch.where(w > 0, x, 0.0)).sum()
     return weighted / torch.where(denominator > 0, denominator, 1.0)
 

@@ -75,7 +75,9 @@ def error_moments(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     w = weights.double()
     y = torch.where(w > 0, targets.double(), 0.0)
     e = torch.where(w > 0, targets.double() - values.double(), 0.0)
-    return torch.stack([w.sum(), (w * y).sum(), (w * y * y).sum(), (w * e).sum(), (w * e * e).sum()])
+    return torch.stack(
+        [w.sum(), (w * y).sum(), (w * y * y).sum(), (w * e).sum(), (w * e * e).sum()]
+    )
 
 
 def variance_ratio(moments: Tensor) -> Tensor:

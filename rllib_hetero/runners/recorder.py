@@ -158,9 +158,7 @@ class Recorder:
         )
 
 
-def one_hot_filled(
-    layout: Layout, module_id: str, lead: tuple[int, ...], width: int
-) -> np.ndarray:
+def one_hot_filled(layout: Layout, module_id: str, lead: tuple[int, ...], width: int) -> np.ndarray:
     """An observation array (*lead, width) whose last axis of `lead` is the agent axis.
 
     The one-hot features of a shared module are written here, once, and never again.

@@ -349,7 +349,9 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         fragment = recorder.finish(0, self.env)
         fragment.problem = problem
         # RLlib's sampling loop goes on until steps have come in; a problem must end it.
-        self.metrics.log_value(NUM_ENV_STEPS_SAMPLED, self.config.total_train_batch_size, reduce="sum")
+        self.metrics.log_value(
+            NUM_ENV_STEPS_SAMPLED, self.config.total_train_batch_size, reduce="sum"
+        )
         return fragment
 
     # ---- callbacks and metrics --------------------------------------------------------------
@@ -396,8 +398,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         returns = self._agent_returns[e].tolist()
         by_agent = dict(zip(map(str, agents), returns, strict=True))
         by_module = {
-            m: sum(by_agent[str(a)] for a in members)
-            for m, members in self._layout.groups.items()
+            m: sum(by_agent[str(a)] for a in members) for m, members in self._layout.groups.items()
         }
         length = int(self._lengths[e])
         self._log_episode_metrics(
@@ -415,9 +416,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         log = self.metrics.log_value
         steps = fragment.env_steps()
         log(NUM_ENV_STEPS_SAMPLED, steps, reduce="sum")
-        log(
-            NUM_ENV_STEPS_SAMPLED_LIFETIME, steps, reduce="lifetime_sum", with_throughput=True
-        )
+        log(NUM_ENV_STEPS_SAMPLED_LIFETIME, steps, reduce="lifetime_sum", with_throughput=True)
         for m, agents in self._layout.groups.items():
             per_agent = fragment.active[m][fragment.valid].sum(0).tolist()
             for agent, n in zip(agents, per_agent, strict=True):

@@ -1,11 +1,14 @@
 """The MPE scenarios."""
 
+import importlib
+
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 from ray.rllib.env.env_context import EnvContext
 
 from rllib_hetero.envs import make_mpe
+from rllib_hetero.envs.mpe import SCENARIOS
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.team import Team
 
@@ -96,3 +99,32 @@ def test_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpe2.simple_spread_v3", None)
     with pytest.raises(MissingExtraError, match=r"rllib_hetero\[mpe\]"):
         make_mpe({"scenario": "simple_spread"})
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.parametrize("continuous", [True, False])
+def test_steps_like_mpe2s_own_parallel_environment(scenario, continuous):
+    """`MPETeamEnv` leaves PettingZoo's wrappers out; what comes out must be the same."""
+    ours = make_mpe({"scenario": scenario, "continuous_actions": continuous})
+    module = importlib.import_module(f"mpe2.{SCENARIOS[scenario]}")
+    theirs = module.parallel_env(continuous_actions=continuous)
+    rng = np.random.default_rng(0)
+    for seed in (3, 4):
+        a, _ = ours.reset(seed=seed)
+        b, _ = theirs.reset(seed=seed)
+        while theirs.agents:
+            assert a.keys() == b.keys()
+            for agent in a:
+                np.testing.assert_array_equal(a[agent], b[agent])
+            actions = {}
+            for agent in theirs.agents:
+                space = theirs.action_space(agent)
+                actions[agent] = (
+                    rng.uniform(-0.5, 1.5, space.shape).astype(np.float32)  # some out of bounds
+                    if continuous
+                    else int(rng.integers(space.n))
+                )
+            a, reward_a, _, _, _ = ours.step(actions)
+            b, reward_b, _, truncated, _ = theirs.step(actions)
+            assert reward_a == reward_b
+        assert all(truncated.values()) and not ours.agents

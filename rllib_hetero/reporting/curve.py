@@ -1,0 +1,160 @@
+"""Learning curves of one or several runs, drawn from their `progress.csv` files.
+
+    python -m rllib_hetero.reporting.curve OUT.png HAPPO=a/progress.csv,b/progress.csv \
+        MAPPO=c/progress.csv --title "MPE simple_spread"
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+UNITS = {
+    "episode_return_mean": "team return per episode",
+    "evaluation/episode_return_mean": "team return per episode (evaluation)",
+    "episode_len_mean": "episode length [environment steps]",
+    "steps_per_s": "environment steps per second",
+}
+
+
+def save_curves(
+    csvs: Mapping[str, Sequence[Path | str]],
+    png: Path | str,
+    *,
+    title: str,
+    window: int = 1,
+    y: str = "episode_return_mean",
+    reference_lines: Mapping[str, float] | None = None,
+) -> Path:
+    """Draws learning curves over environment steps.
+
+    Several files under one label are seeds: their mean is drawn as a line, their smallest and
+    largest values as a band, over the steps that all of them reached. One file is drawn as it
+    is, thin, under its moving average.
+
+    Args:
+        csvs: Label to `progress.csv` files.
+        png: Where the picture goes.
+        title: Its heading.
+        window: Iterations the moving average is over; 1 leaves the numbers as they are.
+        y: The column to draw.
+        reference_lines: Label to a constant, drawn dashed.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        FileNotFoundError: If a CSV file does not exist.
+        ValueError: If a file lacks the column `y`. The message lists the columns it has.
+    """
+    # The object interface: no backend is chosen for the user's own pyplot.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    drawn = False
+    for i, (label, paths) in enumerate(csvs.items()):
+        color = f"C{i % 10}"
+        runs = [run for run in (read_column(path, y) for path in paths) if len(run[0])]
+        if not runs:
+            continue
+        drawn = True
+        if len(runs) == 1:
+            (x, raw), kept = runs[0], len(runs[0][0]) < 3
+            if window > 1:
+                axes.plot(x, raw, color=color, alpha=0.3, linewidth=0.8)
+            axes.plot(
+                x, smooth(raw, window), color=color, label=label, marker="o" if kept else None
+            )
+            continue
+        x, values = on_common_steps([(s, smooth(v, window)) for s, v in runs])
+        axes.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
+        axes.plot(x, values.mean(0), color=color, label=f"{label} ({len(runs)} seeds)")
+    for label, value in (reference_lines or {}).items():
+        axes.axhline(value, color="0.35", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"{label}: {value:.4g}", (0.01, value), xycoords=("axes fraction", "data"),
+            xytext=(0, 3), textcoords="offset points", fontsize="small", color="0.35",
+        )  # fmt: skip
+    if not drawn:
+        axes.text(0.5, 0.5, "no episode has ended", ha="center", transform=axes.transAxes)
+    axes.set(title=title, xlabel="environment steps", ylabel=UNITS.get(y, y))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if drawn:
+        axes.legend(frameon=False)
+    png = Path(png)
+    png.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(png, dpi=130)
+    return png
+
+
+def read_column(path: Path | str, y: str) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps (n,) and the column (n,) of a `progress.csv`, without empty cells."""
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        if y not in columns or "env_steps" not in columns:
+            raise ValueError(f"{path} has no column {y!r} over 'env_steps'; it has {columns}.")
+        points = [(float(r["env_steps"]), float(r[y])) for r in reader if r[y]]
+    return tuple(np.array(points).reshape(-1, 2).T)
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """The centred moving average (n,) over `window` values, over fewer at both ends."""
+    if window <= 1 or len(values) == 0:
+        return values
+    ones = np.ones(min(window, len(values)))
+    count = np.convolve(np.ones(len(values)), ones, mode="same")
+    return np.convolve(values, ones, mode="same") / count
+
+
+def on_common_steps(
+    runs: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (n,) that all runs cover, and their values (runs, n) there, interpolated."""
+    low, high = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
+    steps = np.unique(np.concatenate([x for x, _ in runs]))
+    steps = steps[(steps >= low) & (steps <= high)]
+    return steps, np.stack([np.interp(steps, x, v) for x, v in runs])
+
+
+def _pair(text: str) -> tuple[str, str]:
+    label, equals, value = text.partition("=")
+    if not (label and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not LABEL=VALUE")
+    return label, value
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Draws learning curves of progress.csv files.")
+    parser.add_argument("png", metavar="OUT.png")
+    parser.add_argument("runs", nargs="+", type=_pair, metavar="LABEL=a.csv,b.csv")
+    parser.add_argument("--title", default="")
+    parser.add_argument("--window", type=int, default=1, help="iterations to average over")
+    parser.add_argument("--y", default="episode_return_mean", help="the column to draw")
+    parser.add_argument("--reference", type=_pair, action="append", metavar="LABEL=NUMBER")
+    args = parser.parse_args()
+    print(
+        save_curves(
+            {label: paths.split(",") for label, paths in args.runs},
+            args.png,
+            title=args.title,
+            window=args.window,
+            y=args.y,
+            reference_lines={label: float(x) for label, x in args.reference or []},
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

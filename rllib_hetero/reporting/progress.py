@@ -1,0 +1,151 @@
+"""What a training says as it goes: one row of a CSV file and one line of text per iteration."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray.rllib.core import ALL_MODULES
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    EVALUATION_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+
+COLUMNS = (
+    "iteration",
+    "env_steps",
+    "wall_s",
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_LEN_MEAN,
+    "steps_per_s",
+)
+"""The columns every `progress.csv` has. `learner/<module>/<metric>` and `EVALUATION` follow."""
+
+EVALUATION = f"{EVALUATION_RESULTS}/{EPISODE_RETURN_MEAN}"
+
+Row = dict[str, float]
+
+
+def env_steps_of(result: Mapping[str, Any]) -> int | None:
+    """Environment steps sampled since the training began; None if the result lacks them."""
+    steps = _number(result.get(ENV_RUNNER_RESULTS, {}).get(NUM_ENV_STEPS_SAMPLED_LIFETIME))
+    return None if math.isnan(steps) else int(steps)
+
+
+def row_of(
+    result: Mapping[str, Any], *, iteration: int, env_steps: int, wall_s: float, steps_per_s: float
+) -> Row:
+    """One iteration as numbers.
+
+    Args:
+        result: What `algo.train()` returned.
+        iteration: Counted from 1.
+        env_steps: Environment steps so far.
+        wall_s: Seconds since the training began.
+        steps_per_s: Environment steps per second in this iteration.
+
+    Returns:
+        Column to value. What the result lacks is NaN: no episode may have ended so far.
+    """
+    sampled = result.get(ENV_RUNNER_RESULTS, {})
+    row: Row = {
+        **dict.fromkeys(COLUMNS, math.nan),
+        "iteration": iteration,
+        "env_steps": env_steps,
+        "wall_s": round(wall_s, 3),
+        "steps_per_s": round(steps_per_s, 1),
+    }
+    for key in (EPISODE_RETURN_MEAN, EPISODE_RETURN_MIN, EPISODE_RETURN_MAX, EPISODE_LEN_MEAN):
+        row[key] = _number(sampled.get(key))
+    evaluated = result.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {})
+    if EPISODE_RETURN_MEAN in evaluated:
+        row[EVALUATION] = _number(evaluated[EPISODE_RETURN_MEAN])
+    for module, metrics in result.get(LEARNER_RESULTS, {}).items():
+        if module == ALL_MODULES:
+            continue
+        for name, value in metrics.items():
+            if not name.startswith("num_") and not isinstance(value, Mapping):
+                row[f"{LEARNER_RESULTS[:-1]}/{module}/{name}"] = _number(value)
+    return row
+
+
+def progress_line(row: Row, *, target: int, left_s: float) -> str:
+    """One iteration as a line of text.
+
+    The spread in brackets is that of the episodes the mean is over, smallest to largest.
+    """
+    width = len(f"{target:,}")
+    parts = [f"{int(row['env_steps']):>{width},}/{target:,} steps"]
+    if math.isnan(row[EPISODE_RETURN_MEAN]):
+        parts.append("team return: no episode has ended yet")
+    else:
+        parts.append(
+            f"team return {row[EPISODE_RETURN_MEAN]:.2f} "
+            f"[{row[EPISODE_RETURN_MIN]:.2f} .. {row[EPISODE_RETURN_MAX]:.2f}]"
+        )
+    parts += [f"{row['steps_per_s']:,.0f} steps/s", f"left {clock(left_s)}"]
+    if not math.isnan(row.get(EVALUATION, math.nan)):
+        parts.append(f"evaluation {row[EVALUATION]:.2f}")
+    return " | ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss; "?" for what is not finite."""
+    if not math.isfinite(seconds):
+        return "?"
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+class ProgressFile:
+    """A CSV file that is complete after every row. NaN is written as an empty cell.
+
+    Columns that turn up later (evaluation, say) widen the table: the file is then written anew
+    beside the old one and put in its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        self._columns: list[str] = []
+
+    def write(self, row: Row) -> None:
+        self.rows.append(row)
+        new = [column for column in row if column not in self._columns]
+        if not new:
+            with self.path.open("a", newline="") as file:
+                self._writer(file).writerow(_cells(row))
+            return
+        self._columns += new
+        beside = self.path.with_name(self.path.name + ".partial")
+        with beside.open("w", newline="") as file:
+            writer = self._writer(file)
+            writer.writeheader()
+            writer.writerows(map(_cells, self.rows))
+        os.replace(beside, self.path)
+
+    def _writer(self, file: Any) -> csv.DictWriter:
+        return csv.DictWriter(file, self._columns, restval="", lineterminator="\n")
+
+
+def _cells(row: Row) -> dict[str, Any]:
+    return {k: "" if math.isnan(v) else v for k, v in row.items()}
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -1,0 +1,92 @@
+"""`run.json`: what a run was made with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+SETTINGS = (
+    "seed",
+    "update_order",
+    "update_order_seed",
+    "parameter_sharing",
+    "model_config",
+    "lr",
+    "critic_lr",
+    "adam_epsilon",
+    "grad_clip",
+    "gamma",
+    "lambda_",
+    "clip_param",
+    "entropy_coeff",
+    "vf_loss_coeff",
+    "vf_clip_param",
+    "vf_huber_delta",
+    "value_norm",
+    "standardize_advantages",
+    "train_batch_size_per_learner",
+    "minibatch_size",
+    "num_epochs",
+    "critic_num_epochs",
+    "num_learners",
+    "num_env_runners",
+    "num_envs_per_env_runner",
+)
+"""Attributes of the config that are recorded, where it has them."""
+
+
+def return_convention(config: Any) -> str:
+    """How the team's return is counted, in words."""
+    layout = getattr(config, "layout", None)
+    if layout is None:
+        return "team return as the algorithm reports it"
+    if layout.team.reward_scheme == "individual":
+        return "team return = sum over agents"
+    return "shared reward counted once"
+
+
+def write_record(algo: Any, path: Path, *, env_steps: int) -> None:
+    """Writes the settings and versions of a run. What JSON does not know is written as text."""
+    import rllib_hetero
+
+    config = algo.config
+    layout = getattr(config, "layout", None)
+    record = {
+        "algorithm": type(algo).__name__,
+        "env": config.env,
+        "env_config": dict(config.env_config or {}),
+        "target_env_steps": env_steps,
+        "return_convention": return_convention(config),
+        "modules": None if layout is None else {m: list(a) for m, a in layout.groups.items()},
+        "config": {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)},
+        "versions": {
+            "rllib_hetero": rllib_hetero.__version__,
+            "ray": ray.__version__,
+            "torch": torch.__version__,
+        },
+        "git_commit": _git_commit(),
+    }
+    path.write_text(json.dumps(record, indent=2, default=repr, skipkeys=True) + "\n")
+
+
+def _git_commit() -> str | None:
+    """The commit of the package's own checkout, "-dirty" if changed; None if installed."""
+    package = Path(__file__).resolve().parents[1]
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(package), *args],
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
