@@ -69,6 +69,10 @@ class MPETeamEnv(PettingZooTeamEnv):
         truncateds["__all__"] = over and not terminateds["__all__"]
         return self._observe(), dict(turns.rewards), terminateds, truncateds, dict(turns.infos)
 
+    def render(self) -> Any:
+        """The frame, see `PettingZooTeamEnv.render`."""
+        return self._turns.render()
+
     def _observe(self) -> dict[AgentID, np.ndarray]:
         return {a: self._turns.observe(a) for a in self.possible_agents}
 

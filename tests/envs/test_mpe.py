@@ -48,7 +48,7 @@ def test_teams(scenario, observations, actions):
     assert all(env.observation_spaces[a].contains(x) for a, x in first.items())
     # What the critic sees in place of MPE's own state is that very state.
     joint = np.concatenate([first[a] for a in team.agents])
-    assert np.array_equal(joint, env.env.state())
+    assert np.array_equal(joint, env.env.unwrapped.state())
     rewards, _ = episode(env, np.random.default_rng(0))
     assert len(rewards) == 25
 

@@ -1,0 +1,146 @@
+"""Plays episodes with trained policies, and films them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rllib_hetero.errors import MissingExtraError, TeamError
+from rllib_hetero.policies import TeamPolicies
+from rllib_hetero.team import AgentID, Team
+
+Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
+
+
+def record_episode(
+    policies: TeamPolicies,
+    env: MultiAgentEnv,
+    path: Path | str,
+    *,
+    seed: int | None = None,
+    fps: int = 15,
+    max_steps: int = 1000,
+) -> float:
+    """Plays one greedy episode and writes it as a video.
+
+    Args:
+        policies: What acts, from `load_policies`.
+        env: The team's environment, made with render_mode="rgb_array". It is not closed.
+        path: The file; ".gif" gives a GIF, anything else is for ffmpeg (".mp4").
+        seed: The environment's.
+        fps: Frames per second.
+        max_steps: The episode is left after so many steps.
+
+    Returns:
+        The team's return.
+
+    Raises:
+        MissingExtraError: If imageio or, for a video that is no GIF, imageio-ffmpeg is missing.
+        TeamError: If the environment has another render mode, or cannot render here.
+    """
+    mode = getattr(env, "render_mode", None)
+    if mode != "rgb_array":
+        raise TeamError(
+            f"The environment's render_mode is {mode!r}. Make it with "
+            'env_config={..., "render_mode": "rgb_array"}.'
+        )
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a screen
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _writer(path, fps) as writer:
+        return play_episode(
+            policies.act,
+            env,
+            seed=seed,
+            max_steps=max_steps,
+            on_step=lambda: writer.append_data(_frame(env)),
+        )
+
+
+def play_episode(
+    act: Act,
+    env: MultiAgentEnv,
+    *,
+    seed: int | None = None,
+    max_steps: int = 1000,
+    on_step: Callable[[], None] | None = None,
+) -> float:
+    """Plays one episode.
+
+    Args:
+        act: Observations of the living agents to their actions, such as `policies.act`.
+        env: The team's environment.
+        seed: The environment's.
+        max_steps: The episode is left after so many steps.
+        on_step: Called after the reset and after every step.
+
+    Returns:
+        The team's return: the sum over agents, or a shared reward counted once.
+    """
+    team = Team.from_env(env)
+    observations, _ = env.reset(seed=seed)
+    team_return = 0.0
+    for _ in range(max_steps):
+        if on_step:
+            on_step()
+        observations, rewards, terminated, truncated, _ = env.step(act(observations))
+        row = np.array([rewards.get(a, 0.0) for a in team.agents])
+        team_return += float(team.team_reward(row))
+        if terminated["__all__"] or truncated["__all__"]:
+            break
+        observations = {
+            a: x
+            for a, x in observations.items()
+            if not terminated.get(a, False) and not truncated.get(a, False)
+        }
+    if on_step:
+        on_step()
+    return team_return
+
+
+def random_actions(env: MultiAgentEnv, seed: int) -> Act:
+    """Acts uniformly at random within the environment's action spaces."""
+    spaces = Team.from_env(env).action_spaces
+    for i, space in enumerate(spaces.values()):
+        space.seed(seed + i)
+    return lambda observations: {a: spaces[a].sample() for a in observations}
+
+
+def video_suffix() -> str:
+    """".mp4" where its writer is installed, otherwise ".gif"."""
+    return ".mp4" if importlib.util.find_spec("imageio_ffmpeg") else ".gif"
+
+
+def _writer(path: Path, fps: int) -> Any:
+    gif = path.suffix.lower() == ".gif"
+    try:
+        import imageio.v2 as imageio
+
+        if not gif:
+            import imageio_ffmpeg  # noqa: F401  imageio's own message names no extra
+    except ImportError as error:
+        what = "imageio" if gif else "imageio with imageio-ffmpeg"
+        raise MissingExtraError(what, extra="video") from error
+    if gif:
+        return imageio.get_writer(path, mode="I", duration=1000 / fps, loop=0)
+    # Any even size will do for the codec; imageio would stretch frames to multiples of 16.
+    return imageio.get_writer(path, mode="I", fps=fps, macro_block_size=2)
+
+
+def _frame(env: MultiAgentEnv) -> np.ndarray:
+    try:
+        frame = env.render()
+    except Exception as error:
+        raise TeamError(
+            f"The environment cannot render here: {error!r}. MuJoCo without a screen needs "
+            "MUJOCO_GL=egl and the system packages libegl1, libgl1 (or MUJOCO_GL=osmesa and "
+            "libosmesa6), set before the environment is made."
+        ) from error
+    return np.ascontiguousarray(frame, np.uint8)
