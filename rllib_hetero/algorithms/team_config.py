@@ -20,6 +20,7 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
+from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
 from rllib_hetero.modules.critic import TeamCritic
@@ -117,6 +118,8 @@ class TeamConfig(AlgorithmConfig):
                 "No environment is set. Use config.environment('mpe', "
                 "env_config={'scenario': 'simple_spread'}) or your own."
             )
+        # Ray forgets what was registered when it is shut down.
+        register_environments()
         context = EnvContext(
             {**self.env_config, "num_envs": 1} if self._is_batched() else self.env_config,
             worker_index=0,

@@ -30,14 +30,17 @@ class SequentialLearner(TeamLearner):
     @override(TeamLearner)
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         correction = torch.ones_like(batch[CRITIC][Columns.ADVANTAGES])
-        for position, agent in enumerate(self.update_order()):
+        order = self.update_order()
+        for position, agent in enumerate(order):
             module_id = self._layout.module_of[agent]
             rows = self.agent_rows(batch, agent)
             rows[CORRECTION] = correction
             self._note_correction(module_id, correction)
             # HARL Algorithm 4: the agent's objective holds M^{i_1:m} = correction * advantage.
             yield from self._steps(module_id, rows, key=position)
-            # HARL Algorithm 4: M^{i_1:m+1} = (pi_new / pi_old) * M^{i_1:m}.
+            if position == len(order) - 1:
+                break
+            # HARL Algorithm 4: M^{i_1:m+1} = (pi_new / pi_old) * M^{i_1:m}, unless m = n.
             correction = fold(
                 correction,
                 self.log_probs(module_id, rows),

@@ -1,7 +1,7 @@
 """Learning curves of one or several runs, drawn from their `progress.csv` files.
 
-    python -m rllib_hetero.reporting.curve OUT.png HAPPO=a/progress.csv,b/progress.csv \
-        MAPPO=c/progress.csv --title "MPE simple_spread"
+Also a command; every label is followed by its seeds:
+`python -m rllib_hetero.reporting.curve OUT.png HAPPO=a/progress.csv,b/progress.csv MAPPO=c.csv`
 """
 
 from __future__ import annotations
@@ -67,12 +67,11 @@ def save_curves(
             continue
         drawn = True
         if len(runs) == 1:
-            (x, raw), kept = runs[0], len(runs[0][0]) < 3
+            x, raw = runs[0]
             if window > 1:
                 axes.plot(x, raw, color=color, alpha=0.3, linewidth=0.8)
-            axes.plot(
-                x, smooth(raw, window), color=color, label=label, marker="o" if kept else None
-            )
+            marker = "o" if len(x) < 3 else None
+            axes.plot(x, smooth(raw, window), color=color, label=label, marker=marker)
             continue
         x, values = on_common_steps([(s, smooth(v, window)) for s, v in runs])
         axes.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
@@ -89,7 +88,7 @@ def save_curves(
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if drawn:
+    if drawn and (len(csvs) > 1 or len(runs) > 1):
         axes.legend(frameon=False)
     png = Path(png)
     png.parent.mkdir(parents=True, exist_ok=True)

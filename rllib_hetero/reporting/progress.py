@@ -75,7 +75,7 @@ def row_of(
     for module, metrics in result.get(LEARNER_RESULTS, {}).items():
         if module == ALL_MODULES:
             continue
-        for name, value in metrics.items():
+        for name, value in sorted(metrics.items()):
             if not name.startswith("num_") and not isinstance(value, Mapping):
                 row[f"{LEARNER_RESULTS[:-1]}/{module}/{name}"] = _number(value)
     return row

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.tune import register_env
 
+from rllib_hetero.envs import register_environments
 from rllib_hetero.reporting.progress import (
     ProgressFile,
     clock,
@@ -24,6 +26,7 @@ from rllib_hetero.reporting.progress import (
     row_of,
 )
 from rllib_hetero.reporting.record import return_convention, write_record
+from rllib_hetero.runners.env_creator import env_creator
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def _draw(algo: Any, result: RunResult, iterations: int) -> None:
         {name: [result.csv]},
         result.curve,
         title=f"{name}, {scenario}, seed {algo.config.seed}",
-        window=max(1, iterations // 20),
+        window=iterations // 20 | 1,
     )
 
 
@@ -170,6 +173,7 @@ def _running_ray(config: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    creator = env_creator(config.env)
     if os.environ.get("RAY_ADDRESS"):
         ray.init()
     else:
@@ -181,6 +185,10 @@ def _running_ray(config: Any) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        # With it went the names that were registered; a next run needs them again.
+        register_environments()
+        if isinstance(config.env, str):
+            register_env(config.env, creator)
 
 
 class _StopSignals:

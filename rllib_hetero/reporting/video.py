@@ -114,7 +114,7 @@ def random_actions(env: MultiAgentEnv, seed: int) -> Act:
 
 
 def video_suffix() -> str:
-    """".mp4" where its writer is installed, otherwise ".gif"."""
+    """The best format that can be written: ".mp4" if imageio-ffmpeg is there, else ".gif"."""
     return ".mp4" if importlib.util.find_spec("imageio_ffmpeg") else ".gif"
 
 

@@ -1,0 +1,304 @@
+"""Prints how far the library is from the speed of a bare loop: `make bench`.
+
+Every figure is a ratio of two things measured in turn, A B A B ..., in this one run, and the
+median of those; absolute times of one machine say little about another.
+
+(a) sampling: our runner's steps per CPU second over those of a bare loop that steps the
+    benchmark's own environments, as many of them, with actions drawn beforehand.
+(b) end to end: our steps per second over those of RLlib's multi-agent PPO with the same
+    environments, batch, networks and epochs, two remote runners each.
+(c) update: our learner's time over that of a bare torch loop which does the forward passes,
+    backward passes and optimiser steps alone.
+(d) sequential over simultaneous update, by number of agents.
+
+What misses its bar is profiled. Options: --rounds N, and any of the letters a b c d.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import io
+import os
+import pstats
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+import numpy as np
+import ray
+import torch
+from gymnasium.spaces import Box
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core import Columns
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+from rllib_hetero import HAPPOConfig, MAPPOConfig, Outcome, Team, VectorTeamEnv
+from rllib_hetero.algorithms.training_data import TeamTrainingData
+from rllib_hetero.functional import DiagGaussian, clipped_surrogate, clipped_value_loss
+from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.critic import TeamCritic
+from rllib_hetero.runners.team_env_runner import TeamEnvRunner
+
+
+class RandomTeam(VectorTeamEnv):
+    """A batched environment that costs nothing: n agents, 18 random features, 5 actions."""
+
+    def __init__(self, config: dict) -> None:
+        names = tuple(f"agent_{i:02d}" for i in range(config["num_agents"]))
+        self.team = Team(
+            agents=names,
+            observation_spaces={a: Box(-np.inf, np.inf, (18,), np.float32) for a in names},
+            action_spaces={a: Box(-1.0, 1.0, (5,), np.float32) for a in names},
+        )
+        self.num_envs = config["num_envs"]
+        self._rng = np.random.default_rng(0)
+        self.state = None
+        self.active = np.ones((self.num_envs, len(names)), bool)
+        self.infos = [{} for _ in range(self.num_envs)]
+        self._t = 0
+        self.reset((), ())
+
+    def reset(self, envs: Any, seeds: Any) -> None:
+        self.observations = {
+            a: self._rng.standard_normal((self.num_envs, 18), np.float32) for a in self.team.agents
+        }
+
+    def step(self, actions: dict) -> Outcome:
+        self._t += 1
+        self.reset((), ())
+        none = np.zeros(self.num_envs, bool)
+        rewards = self._rng.standard_normal(self.active.shape, np.float32)
+        return Outcome(rewards, none, np.full(self.num_envs, self._t % 25 == 0), none)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("letters", nargs="*", default=list("abcd"))
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    for letter in args.letters:
+        {"a": sampling, "b": end_to_end, "c": update, "d": sequential}[letter](args.rounds)
+
+
+# ---- (a) ------------------------------------------------------------------------------------
+
+
+def sampling(rounds: int) -> None:
+    from gymnasium_robotics import mamujoco_v1
+    from mpe2 import simple_spread_v3
+
+    def cheetah(conf: str) -> Callable[[], Any]:
+        return lambda: mamujoco_v1.parallel_env("HalfCheetah", conf, agent_obsk=0)
+
+    cases: list[tuple[str, str, dict, Callable]] = [
+        (
+            "MPE simple_spread",
+            "mpe",
+            {"scenario": "simple_spread"},
+            lambda: simple_spread_v3.parallel_env(continuous_actions=True),
+        )
+    ]
+    for conf in ("2x3", "6x1"):
+        config = {"scenario": "HalfCheetah", "agent_conf": conf, "agent_obsk": 0}
+        cases.append((f"HalfCheetah {conf}", "mamujoco", config, cheetah(conf)))
+    for name, env, env_config, make in cases:
+        for num_envs in (10, 20):
+            bare, ours, run = _sampling_pair(env, env_config, make, num_envs)
+            ratio = _ratio(bare, ours, rounds, clock=time.process_time)
+            _report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, 0.85, run, more=True)
+
+
+def _sampling_pair(env: str, env_config: dict, make: Callable, num_envs: int) -> tuple:
+    steps = 100
+    config = (
+        HAPPOConfig()
+        .environment(env, env_config=env_config)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=num_envs)
+        .debugging(seed=0)
+    )
+    config.validate()
+    runner = TeamEnvRunner(config=config, worker_index=0)
+    envs = [make() for _ in range(num_envs)]
+    for i, e in enumerate(envs):
+        e.reset(seed=i)
+    spaces = {a: envs[0].action_space(a) for a in envs[0].possible_agents}
+    actions = [{a: s.sample() for a, s in spaces.items()} for _ in range(steps)]
+
+    def bare() -> None:
+        for action in actions:
+            for e in envs:
+                if not e.agents:
+                    e.reset()
+                e.step(action)
+
+    def ours() -> None:
+        runner.sample(num_timesteps=steps * num_envs)
+
+    return bare, ours, ours
+
+
+# ---- (b) ------------------------------------------------------------------------------------
+
+
+def end_to_end(rounds: int) -> None:
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    env_config = {"scenario": "simple_spread"}
+    ours = (
+        HAPPOConfig()
+        .environment("mpe", env_config=env_config)
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        .training(train_batch_size_per_learner=4000, num_epochs=5)
+        .debugging(seed=0)
+        .build_algo()
+    )
+    agents = list(ours.config.layout.team.agents)
+    theirs = (
+        PPOConfig()
+        .environment("mpe", env_config=env_config)
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        .multi_agent(policies=set(agents), policy_mapping_fn=lambda a, e, **kw: a)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[128, 128]))
+        .training(
+            train_batch_size_per_learner=4000, minibatch_size=4000, num_epochs=5, use_kl_loss=False
+        )
+        .debugging(seed=0)
+        .build_algo()
+    )
+    try:
+        ratio = _ratio(theirs.train, ours.train, rounds, clock=time.perf_counter)
+        _report("(b) end to end / RLlib PPO, simple_spread", ratio, 3.0, ours.train, more=True)
+    finally:
+        ours.stop()
+        theirs.stop()
+        ray.shutdown()
+
+
+# ---- (c), (d) -------------------------------------------------------------------------------
+
+
+def update(rounds: int) -> None:
+    for num_agents in (3, 6):
+        ours = _learner_update(HAPPOConfig(), num_agents)
+        bare = _bare_update(num_agents)
+        ratio = _ratio(ours, bare, rounds, clock=time.perf_counter)
+        _report(f"(c) update / bare torch loop, {num_agents} agents", ratio, 1.3, ours)
+
+
+def sequential(rounds: int) -> None:
+    for num_agents in (3, 6, 17):
+        one_by_one = _learner_update(HAPPOConfig(), num_agents)
+        at_once = _learner_update(
+            MAPPOConfig().multi_agent(parameter_sharing="none"), num_agents
+        )
+        ratio = _ratio(one_by_one, at_once, rounds, clock=time.perf_counter)
+        _report(f"(d) sequential / simultaneous update, {num_agents} agents", ratio, 1.15, one_by_one)
+
+
+def _learner_update(config: Any, num_agents: int) -> Callable[[], Any]:
+    config = (
+        config.environment(RandomTeam, env_config={"num_agents": num_agents})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=20)
+        .debugging(seed=0)
+    )
+    config.validate()
+    runner = TeamEnvRunner(config=config, worker_index=0)
+    fragments = runner.sample(num_timesteps=4000)
+    learner = config.learner_class(config=config, module_spec=config.get_multi_rl_module_spec())
+    learner.build()
+
+    def run() -> None:
+        learner.update(
+            training_data=TeamTrainingData(episodes=fragments),
+            timesteps={"num_env_steps_sampled_lifetime": 4000},
+            num_epochs=5,
+        )
+
+    return run
+
+
+def _bare_update(num_agents: int) -> Callable[[], None]:
+    """The same networks and losses, without advantages, statistics, or anything of RLlib."""
+    box, action = Box(-np.inf, np.inf, (18,), np.float32), Box(-1.0, 1.0, (5,), np.float32)
+    state = Box(-np.inf, np.inf, (18 * num_agents,), np.float32)
+    actors = [
+        TeamActor(observation_space=box, action_space=action, model_config={})
+        for _ in range(num_agents)
+    ]
+    critic = TeamCritic(observation_space=state, action_space=action, model_config={})
+    dist = DiagGaussian(5)
+    x, u = torch.randn(num_agents, 4000, 18), torch.randn(num_agents, 4000, 5)
+    s, advantages, old_values = torch.randn(4000, 18 * num_agents), torch.randn(4000), torch.randn(4000)
+    with torch.no_grad():
+        old = [
+            dist.log_prob(a({Columns.OBS: x[i]})[Columns.ACTION_DIST_INPUTS], u[i])
+            for i, a in enumerate(actors)
+        ]
+    modules = [*actors, critic]
+    optimizers = [torch.optim.Adam(m.parameters(), lr=5e-4, eps=1e-5) for m in modules]
+
+    def step(module: torch.nn.Module, optimizer: Any, loss: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 10.0)
+        optimizer.step()
+
+    def run() -> None:
+        for i, actor in enumerate(actors):
+            for _ in range(5):
+                inputs = actor({Columns.OBS: x[i]})[Columns.ACTION_DIST_INPUTS]
+                ratio = torch.exp(dist.log_prob(inputs, u[i]) - old[i])
+                objective = clipped_surrogate(ratio, advantages, 0.2).mean()
+                step(actor, optimizers[i], -objective - 0.01 * dist.entropy(inputs).mean())
+        for _ in range(5):
+            loss = clipped_value_loss(
+                critic.compute_values({Columns.OBS: s}),
+                old_values,
+                advantages,
+                clip_param=0.2,
+                huber_delta=10.0,
+            )
+            step(critic, optimizers[-1], loss.mean())
+
+    return run
+
+
+# ---- measuring ------------------------------------------------------------------------------
+
+
+def _ratio(a: Callable, b: Callable, rounds: int, *, clock: Callable[[], float]) -> list[float]:
+    """Time of `a` over time of `b`, round by round, after one warm-up of each."""
+    ratios = []
+    for i in range(rounds + 1):
+        times = []
+        for f in (a, b):
+            before = clock()
+            f()
+            times.append(clock() - before)
+        if i:
+            ratios.append(times[0] / times[1])
+    return ratios
+
+
+def _report(
+    what: str, ratios: list[float], bar: float, run: Callable, *, more: bool = False
+) -> None:
+    median = statistics.median(ratios)
+    met = median >= bar if more else median <= bar
+    sign = ">=" if more else "<="
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    verdict = "met" if met else "MISSED"
+    print(f"{what:58s} {median:6.2f}  ({spread})  bar {sign} {bar}: {verdict}", flush=True)
+    if not met:
+        profile = cProfile.Profile()
+        profile.runcall(run)
+        out = io.StringIO()
+        pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(15)
+        print(out.getvalue())
+
+
+if __name__ == "__main__":
+    main()
