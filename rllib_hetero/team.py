@@ -46,8 +46,8 @@ class Team:
     """
 
     agents: tuple[AgentID, ...]
-    observation_spaces: dict[AgentID, Box]
-    action_spaces: dict[AgentID, gym.Space]
+    observation_spaces: dict[Any, Box]
+    action_spaces: dict[Any, gym.Space]
     state_space: Box | None = None
     reward_scheme: RewardScheme = "individual"
 

@@ -57,9 +57,10 @@ class TeamConfig(AlgorithmConfig):
         self.normalize_actions = False
         self.clip_actions = True
         self.env_runner_cls = TeamEnvRunner
-        self.exploration_config = {}
+        self.exploration_config: dict = {}
         self.parameter_sharing: ParameterSharing = "none"
-        self.layout: Layout | None = None
+        # Read from the environment by validate().
+        self.layout: Layout = None  # type: ignore[assignment]
         self.batched_env = False
 
     @override(AlgorithmConfig)

@@ -5,6 +5,8 @@ It is the compatibility path, and the oracle that the fast runner is tested agai
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from ray.rllib.core import Columns
@@ -46,7 +48,8 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
         actions[m] = np.zeros((*lead, *dist.action_shape), dist.action_dtype)
         dist_inputs[m] = np.zeros((*lead, dist.size), np.float32)
         active[m] = np.zeros(lead, bool)
-    state = end_state = None
+    state: Any = None
+    end_state: Any = None
     if team.state_space is not None:
         state = np.zeros((*shape, *team.state_space.shape), np.float32)
         end_state = np.zeros((num, *team.state_space.shape), np.float32)
@@ -71,7 +74,8 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
             size = team.observation_spaces[agent].shape[0]
             seen = np.asarray(sa.get_observations(slice(0, n + 1)), np.float32)
             observations[m][:n, e, k, :size] = seen[:n]
-            if n == steps:
+            living = n == steps and (episode.is_done or not sa.is_done)
+            if living:
                 ends[m][e, k, :size] = seen[n]
             actions[m][:n, e, k] = sa.get_actions(slice(0, n))
             dist_inputs[m][:n, e, k] = sa.get_extra_model_outputs(
@@ -82,7 +86,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
             if state is not None:
                 states = [info[STATE] for info in sa.get_infos(slice(0, n + 1))]
                 state[:n, e] = states[:n]
-                if n == steps:
+                if living:
                     end_state[e] = states[n]
 
     # A dead agent's policy still needs inputs that are a distribution: those of all zeros.

@@ -66,7 +66,7 @@ class FragmentsToTeamBatch(ConnectorV2):
         batch[CRITIC] = {Columns.OBS: states}
         return batch
 
-    def _rows(self, arrays: list[np.ndarray], fragments: list[TeamFragment]) -> torch.Tensor:
+    def _rows(self, arrays: list[Any], fragments: list[TeamFragment]) -> torch.Tensor:
         rows = [x.swapaxes(0, 1)[f.valid.T] for x, f in zip(arrays, fragments, strict=True)]
         return torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)).to(
             self._device

@@ -162,7 +162,7 @@ class Distribution(ABC):
 
     def _check_noise(self, inputs: Tensor, noise: Tensor) -> None:
         self._check(inputs)
-        if noise.shape != inputs.shape[:-1] + (self.noise_size,):
+        if noise.shape != (*inputs.shape[:-1], self.noise_size):
             raise ValueError(
                 f"Noise must have shape (..., {self.noise_size}) on inputs of shape "
                 f"{tuple(inputs.shape)}, got {tuple(noise.shape)}."
@@ -389,7 +389,7 @@ def distribution_for(space: gym.Space) -> Distribution:
         >>> distribution_for(Discrete(5))
         Categorical(n=5)
     """
-    if isinstance(space, Box) and len(space.shape) == 1 and space.dtype.kind == "f":
+    if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
         return DiagGaussian(int(space.shape[0]))
     if isinstance(space, Discrete) and space.start == 0:
         return Categorical(int(space.n))

@@ -163,8 +163,7 @@ class TeamLearner(TorchLearner):
     ) -> Iterator[Minibatch]:
         """The minibatches of one module's epochs on `data`, columns with rows on axis 0.
 
-        Args:
-            key: Tells this agent's permutations from those of others.
+        `key` tells this agent's permutations from those of others.
         """
         if module_id != CRITIC and not self.should_module_be_updated(module_id):
             return

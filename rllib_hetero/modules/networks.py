@@ -42,7 +42,7 @@ def mlp(
             "At least one hidden layer is needed: "
             "config.rl_module(model_config={'hidden_sizes': [128, 128]})."
         )
-    gain = 0.75 if activation == "elu" else nn.init.calculate_gain(activation)
+    gain = 0.75 if activation == "elu" else nn.init.calculate_gain(activation)  # type: ignore[arg-type]
     layers: list[nn.Module] = [nn.LayerNorm(in_size)] if layer_norm else []
     for size in hidden_sizes:
         layers += [linear(in_size, size, gain), _ACTIVATIONS[activation]()]

@@ -46,8 +46,8 @@ def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
 def _batched(actors: Sequence[TeamActor]) -> Forward:
     layers = [_stack_layer(layer) for layer in zip(*(a.body for a in actors), strict=True)]
     layers.append(_stack_layer([a.head for a in actors]))
-    log_stds = [a.log_std() for a in actors]
-    log_std = None if log_stds[0] is None else torch.stack(log_stds)[:, None]
+    log_stds = [s for s in (a.log_std() for a in actors) if s is not None]
+    log_std = torch.stack(log_stds)[:, None] if log_stds else None
 
     def forward(x: Tensor) -> Tensor:
         for layer in layers:

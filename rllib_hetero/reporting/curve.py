@@ -59,13 +59,13 @@ def save_curves(
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    drawn = False
+    drawn, seeds = False, 1
     for i, (label, paths) in enumerate(csvs.items()):
         color = f"C{i % 10}"
         runs = [run for run in (read_column(path, y) for path in paths) if len(run[0])]
         if not runs:
             continue
-        drawn = True
+        drawn, seeds = True, max(seeds, len(runs))
         if len(runs) == 1:
             x, raw = runs[0]
             if window > 1:
@@ -76,19 +76,18 @@ def save_curves(
         x, values = on_common_steps([(s, smooth(v, window)) for s, v in runs])
         axes.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
         axes.plot(x, values.mean(0), color=color, label=f"{label} ({len(runs)} seeds)")
-    for label, value in (reference_lines or {}).items():
-        axes.axhline(value, color="0.35", linestyle="--", linewidth=1)
-        axes.annotate(
-            f"{label}: {value:.4g}", (0.01, value), xycoords=("axes fraction", "data"),
-            xytext=(0, 3), textcoords="offset points", fontsize="small", color="0.35",
-        )  # fmt: skip
+    references = reference_lines or {}
+    for i, (label, value) in enumerate(references.items()):
+        style = ("--", ":", "-.")[i % 3]
+        name = f"{label} ({value:.4g})"
+        axes.axhline(value, color="0.35", linestyle=style, linewidth=1.2, label=name)
     if not drawn:
         axes.text(0.5, 0.5, "no episode has ended", ha="center", transform=axes.transAxes)
     axes.set(title=title, xlabel="environment steps", ylabel=UNITS.get(y, y))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if drawn and (len(csvs) > 1 or len(runs) > 1):
+    if len(csvs) > 1 or seeds > 1 or references:
         axes.legend(frameon=False)
     png = Path(png)
     png.parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,8 @@ class Recorder:
 
     def add_final(self, t: int, e: int, env: VectorTeamEnv) -> None:
         """Keeps the true final observation of an episode cut at step t."""
-        self._finals.append((t, e, *self._current(e, env)))
+        state = None if env.state is None else env.state[e].copy()
+        self._finals.append((t, e, self._current(e, env), state))
 
     def cut_before_failure(self, t: int, e: int) -> None:
         """Environment e failed in step t: drops the step, ends its episode at t - 1.
@@ -123,13 +124,12 @@ class Recorder:
             truncated=self.truncated[t],
             valid=self.valid[t],
             finals=self._stack_finals(num_steps),
-            last_observations={
-                m: np.stack([obs[m] for obs, _ in last]) for m in self._layout.groups
-            },
-            last_state=None if self.state is None else np.stack([s for _, s in last]),
+            last_observations={m: np.stack([x[m] for x in last]) for m in self._layout.groups},
+            last_state=None if env.state is None else env.state.copy(),
         )
 
-    def _current(self, e: int, env: VectorTeamEnv) -> tuple[PerModule, np.ndarray | None]:
+    def _current(self, e: int, env: VectorTeamEnv) -> PerModule:
+        """What the agents of environment e see now: module id to (n_m, d_m)."""
         observations = {
             m: one_hot_filled(self._layout, m, (len(agents),), self.observations[m].shape[-1])
             for m, agents in self._layout.groups.items()
@@ -137,24 +137,21 @@ class Recorder:
         for agent, (m, k) in self._layout.slot_of.items():
             row = env.observations[agent][e]
             observations[m][k, : row.shape[0]] = row
-        return observations, None if env.state is None else env.state[e].copy()
+        return observations
 
     def _stack_finals(self, num_steps: int) -> Finals:
         kept = [f for f in self._finals if f[0] < num_steps]
+        k = len(kept)
         return Finals(
             step=np.array([f[0] for f in kept], np.int64),
             env=np.array([f[1] for f in kept], np.int64),
             observations={
-                m: np.stack([f[2][m] for f in kept]) if kept else np.empty((0, *x.shape[2:]), "f4")
+                m: np.array([f[2][m] for f in kept], np.float32).reshape(k, *x.shape[2:])
                 for m, x in self.observations.items()
             },
             state=None
             if self.state is None
-            else (
-                np.stack([f[3] for f in kept])
-                if kept
-                else np.empty((0, self.state.shape[-1]), np.float32)
-            ),
+            else np.array([f[3] for f in kept], np.float32).reshape(k, *self.state.shape[2:]),
         )
 
 

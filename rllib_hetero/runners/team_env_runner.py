@@ -8,6 +8,7 @@ and log-probabilities are computed once per call.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -221,9 +222,9 @@ class TeamEnvRunner(MultiAgentEnvRunner):
                         num_timesteps = length * self.num_envs
                 if force_reset or num_episodes is not None or self._needs_initial_reset:
                     self._reset_all()
-                if num_episodes is None:
+                if num_timesteps is not None:
                     quota = np.full(self.num_envs, np.iinfo(np.int64).max)
-                    steps = -(-num_timesteps // self.num_envs)
+                    steps = math.ceil(num_timesteps / self.num_envs)
                     fragments = [self._rollout(steps, quota, explore, random_actions)]
                 else:
                     quota = np.full(self.num_envs, num_episodes // self.num_envs)
@@ -252,8 +253,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
     ) -> TeamFragment:
         """Runs up to `num_steps` vector steps; stops when every quota of episodes is used up.
 
-        Args:
-            quota: (E,) episodes that still enter the metrics, counted down in place.
+        `quota` (E,) holds how many episodes still enter the metrics, counted down in place.
         """
         recorder = Recorder(self._layout, num_steps, self.num_envs)
         noise = self._draw_noise(num_steps) if explore else None
@@ -325,12 +325,12 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         self._team_returns += self._layout.team.team_reward(outcome.rewards)
         self._lengths += 1
         if "on_episode_step" in self._used_callbacks:
-            for e in np.flatnonzero(~outcome.failed):
-                self._callback("on_episode_step", int(e), outcome)
+            for i in np.flatnonzero(~outcome.failed):
+                self._callback("on_episode_step", int(i), outcome)
         over = outcome.terminated | outcome.truncated | outcome.failed
         if not over.any():
             return
-        ended = np.flatnonzero(over).tolist()
+        ended: list[int] = np.flatnonzero(over).tolist()
         for e in ended:
             if outcome.failed[e]:
                 recorder.cut_before_failure(t, e)

@@ -70,11 +70,11 @@ class VectorTeamEnv(ABC):
             actions: Agent id to (E, ...). Rows of inactive agents are to be ignored.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (nothing to release is common)
         """Releases what the environments hold."""
 
     # What RLlib asks of a vector environment.
-    envs: Sequence[Any] = ()
+    envs: list[Any] = []  # noqa: RUF012  (never changed in place)
 
     @property
     def unwrapped(self) -> VectorTeamEnv:
@@ -82,11 +82,13 @@ class VectorTeamEnv(ABC):
 
     @property
     def single_observation_space(self) -> gym.spaces.Dict:
-        return gym.spaces.Dict(self.team.observation_spaces)
+        spaces: Any = self.team.observation_spaces
+        return gym.spaces.Dict(spaces)
 
     @property
     def single_action_space(self) -> gym.spaces.Dict:
-        return gym.spaces.Dict(self.team.action_spaces)
+        spaces: Any = self.team.action_spaces
+        return gym.spaces.Dict(spaces)
 
     observation_space = single_observation_space
     action_space = single_action_space
@@ -159,7 +161,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             list(actions[a]) if box or actions[a].ndim > 1 else actions[a].tolist()
             for a, box in zip(agents, self._is_box, strict=True)
         ]
-        everyone = self.active.all(1).tolist()
+        everyone: Any = self.active.all(1).tolist()
         for e, joint in enumerate(zip(*per_agent, strict=True)):
             action = dict(zip(agents, joint, strict=True))
             if not everyone[e]:

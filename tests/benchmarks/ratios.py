@@ -191,11 +191,11 @@ def update(rounds: int) -> None:
 def sequential(rounds: int) -> None:
     for num_agents in (3, 6, 17):
         one_by_one = _learner_update(HAPPOConfig(), num_agents)
-        at_once = _learner_update(
-            MAPPOConfig().multi_agent(parameter_sharing="none"), num_agents
-        )
+        at_once = _learner_update(MAPPOConfig().multi_agent(parameter_sharing="none"), num_agents)
         ratio = _ratio(one_by_one, at_once, rounds, clock=time.perf_counter)
-        _report(f"(d) sequential / simultaneous update, {num_agents} agents", ratio, 1.15, one_by_one)
+        _report(
+            f"(d) sequential / simultaneous update, {num_agents} agents", ratio, 1.15, one_by_one
+        )
 
 
 def _learner_update(config: Any, num_agents: int) -> Callable[[], Any]:
@@ -231,7 +231,11 @@ def _bare_update(num_agents: int) -> Callable[[], None]:
     critic = TeamCritic(observation_space=state, action_space=action, model_config={})
     dist = DiagGaussian(5)
     x, u = torch.randn(num_agents, 4000, 18), torch.randn(num_agents, 4000, 5)
-    s, advantages, old_values = torch.randn(4000, 18 * num_agents), torch.randn(4000), torch.randn(4000)
+    s, advantages, old_values = (
+        torch.randn(4000, 18 * num_agents),
+        torch.randn(4000),
+        torch.randn(4000),
+    )
     with torch.no_grad():
         old = [
             dist.log_prob(a({Columns.OBS: x[i]})[Columns.ACTION_DIST_INPUTS], u[i])
