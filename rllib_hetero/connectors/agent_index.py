@@ -39,5 +39,6 @@ class AppendAgentIndex(ConnectorV2):
             one_hot = self._one_hot.get(agent_id)
             return observation if one_hot is None else np.concatenate([observation, one_hot])
 
-        self.foreach_batch_item_change_in_place(batch, Columns.OBS, append)
+        if Columns.OBS in batch:  # RLlib also comes with finished episodes, which act no more.
+            self.foreach_batch_item_change_in_place(batch, Columns.OBS, append)
         return batch

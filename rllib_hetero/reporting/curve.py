@@ -82,7 +82,7 @@ def save_curves(
         name = f"{label} ({value:.4g})"
         axes.axhline(value, color="0.35", linestyle=style, linewidth=1.2, label=name)
     if not drawn:
-        axes.text(0.5, 0.5, "no episode has ended", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no episode ended", ha="center", transform=axes.transAxes)
     axes.set(title=title, xlabel="environment steps", ylabel=UNITS.get(y, y))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(alpha=0.3)
@@ -103,7 +103,8 @@ def read_column(path: Path | str, y: str) -> tuple[np.ndarray, np.ndarray]:
         if y not in columns or "env_steps" not in columns:
             raise ValueError(f"{path} has no column {y!r} over 'env_steps'; it has {columns}.")
         points = [(float(r["env_steps"]), float(r[y])) for r in reader if r[y]]
-    return tuple(np.array(points).reshape(-1, 2).T)
+    steps, values = np.array(points).reshape(-1, 2).T
+    return steps, values
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:

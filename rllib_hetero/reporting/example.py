@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ray.rllib.examples.utils import (
     add_rllib_example_script_args,
     run_rllib_example_script_experiment,
@@ -18,16 +17,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.result import TRAINING_ITERATION
 
-from rllib_hetero.errors import MissingExtraError, TeamError
-from rllib_hetero.policies import load_policies
-from rllib_hetero.reporting.run import RunResult, run_training
-from rllib_hetero.reporting.video import (
-    play_episode,
-    random_actions,
-    record_episode,
-    video_suffix,
-)
-from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.reporting.demo import show
+from rllib_hetero.reporting.run import run_training
 
 DEMO_STEPS = 200_000
 
@@ -52,7 +43,9 @@ def example_parser(**defaults: Any) -> argparse.ArgumentParser:
         help=f"train for {DEMO_STEPS:,} steps, film an episode, compare with random actions",
     )
     # What stops the training is --env-steps, unless these are given.
-    parser.set_defaults(no_tune=True, stop_reward=None, stop_iters=None, stop_timesteps=None)
+    parser.set_defaults(stop_reward=None, stop_iters=None, stop_timesteps=None)
+    # Tune's next level prints the whole config with every result.
+    parser.set_defaults(no_tune=True, verbose=1)
     parser.set_defaults(**defaults)
     return parser
 
@@ -89,37 +82,6 @@ def run_example(
     if args.demo and not show(config, result, episodes=demo_episodes):
         raise SystemExit("The trained policies did not beat random actions.")
     return result
-
-
-def show(config: Any, result: RunResult, *, episodes: int) -> bool:
-    """Films the trained policies and compares them with random actions.
-
-    Returns:
-        Whether their mean return over the episodes is the higher one.
-    """
-    policies = load_policies(result.checkpoint)
-    make = env_creator(config.env)
-    env = make(dict(config.env_config))
-    seeds = range(1_000_000, 1_000_000 + episodes)  # the same starts for both
-    trained = np.array([play_episode(policies.act, env, seed=s) for s in seeds])
-    act = random_actions(env, seed=0)
-    random = np.array([play_episode(act, env, seed=s) for s in seeds])
-    env.close()
-    print(
-        f"mean team return over {episodes} episodes (± standard deviation):\n"
-        f"  trained, greedy  {trained.mean():10.2f} ± {trained.std():.2f}\n"
-        f"  random actions   {random.mean():10.2f} ± {random.std():.2f}"
-    )
-    try:
-        env = make({**config.env_config, "render_mode": "rgb_array"})
-        video = result.folder / f"episode{video_suffix()}"
-        record_episode(policies, env, video, seed=seeds[0])
-        env.close()
-        print(f"  video      {video}")
-    except (MissingExtraError, TeamError) as error:
-        print(f"  no video: {error}")
-    print(f"  curve      {result.curve}\n  checkpoint {result.checkpoint}")
-    return bool(trained.mean() > random.mean())
 
 
 def _run_under_tune(config: Any, args: argparse.Namespace, target: int) -> Any:

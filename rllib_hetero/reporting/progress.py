@@ -89,7 +89,7 @@ def progress_line(row: Row, *, target: int, left_s: float) -> str:
     width = len(f"{target:,}")
     parts = [f"{int(row['env_steps']):>{width},}/{target:,} steps"]
     if math.isnan(row[EPISODE_RETURN_MEAN]):
-        parts.append("team return: no episode has ended yet")
+        parts.append("team return: no episode ended")
     else:
         parts.append(
             f"team return {row[EPISODE_RETURN_MEAN]:.2f} "

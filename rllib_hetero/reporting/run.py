@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.tune import register_env
-
-from rllib_hetero.envs import register_environments
 from rllib_hetero.reporting.progress import (
     ProgressFile,
     clock,
@@ -26,7 +18,7 @@ from rllib_hetero.reporting.progress import (
     row_of,
 )
 from rllib_hetero.reporting.record import return_convention, write_record
-from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.reporting.session import StopSignals, running_ray
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def run_training(
     if (folder / "progress.csv").exists():
         raise FileExistsError(f"{folder} holds a run already. Choose another `out`.")
     folder.mkdir(parents=True, exist_ok=True)
-    with _running_ray(config), _StopSignals() as stop:
+    with running_ray(config), StopSignals() as stop:
         algo = config.build_algo()
         try:
             write_record(algo, folder / "run.json", env_steps=env_steps)
@@ -100,7 +92,7 @@ def run_training(
 
 
 def _train(
-    algo: Any, folder: Path, target: int, every: int | None, stop: _StopSignals, quiet: bool
+    algo: Any, folder: Path, target: int, every: int | None, stop: StopSignals, quiet: bool
 ) -> RunResult:
     say = (lambda *a: None) if quiet else (lambda *a: print(*a, flush=True))
     convention = return_convention(algo.config)
@@ -135,10 +127,11 @@ def _train(
     if iteration:
         _draw(algo, result, iteration)
     ended = "stopped by a signal" if stop.received is not None else "done"
-    say(
-        f"{ended} after {steps:,} steps, {clock(time.perf_counter() - start)}: team return "
-        f"{latest:.2f} ({convention})\n  curve      {result.curve}\n  checkpoint {checkpoint}"
-    )
+    what = "no episode ended" if math.isnan(latest) else f"team return {latest:.2f} ({convention})"
+    say(f"{ended} after {steps:,} steps, {clock(time.perf_counter() - start)}: {what}")
+    if iteration:
+        say(f"  curve      {result.curve}")
+    say(f"  checkpoint {checkpoint}")
     return result
 
 
@@ -165,56 +158,3 @@ def _save(algo: Any, path: Path) -> None:
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _running_ray(config: Any) -> Iterator[None]:
-    """Ray, as it runs already or as RAY_ADDRESS says; otherwise one of its own, ended after."""
-    if ray.is_initialized():
-        yield
-        return
-    creator = env_creator(config.env)
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init()
-    else:
-        # Enough for every actor to start, also where the machine has fewer cores.
-        cores = len(os.sched_getaffinity(0))
-        actors = config.num_env_runners + config.evaluation_num_env_runners + config.num_learners
-        ray.init(address="local", num_cpus=max(cores, actors + 1), include_dashboard=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        # With it went the names that were registered; a next run needs them again.
-        register_environments()
-        if isinstance(config.env, str):
-            register_env(config.env, creator)
-
-
-class _StopSignals:
-    """Turns the first SIGINT or SIGTERM into a wish: `received`, read between iterations.
-
-    Stopping in the middle of an update would leave agents of different iterations in the
-    checkpoint. Outside the main thread, where Python allows no handlers, it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-        os.write(2, b"Stopping after this iteration. Once more stops at once, unsaved.\n")

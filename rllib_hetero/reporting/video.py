@@ -42,26 +42,24 @@ def record_episode(
 
     Raises:
         MissingExtraError: If imageio or, for a video that is no GIF, imageio-ffmpeg is missing.
-        TeamError: If the environment has another render mode, or cannot render here.
+        TeamError: If the environment gives no frames, or cannot render here.
     """
-    mode = getattr(env, "render_mode", None)
-    if mode != "rgb_array":
-        raise TeamError(
-            f"The environment's render_mode is {mode!r}. Make it with "
-            'env_config={..., "render_mode": "rgb_array"}.'
-        )
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a screen
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _writer(path, fps) as writer:
-        return play_episode(
-            policies.act,
-            env,
-            seed=seed,
-            max_steps=max_steps,
-            on_step=lambda: writer.append_data(_frame(env)),
-        )
+    try:
+        with _writer(path, fps) as writer:
+            return play_episode(
+                policies.act,
+                env,
+                seed=seed,
+                max_steps=max_steps,
+                on_step=lambda: writer.append_data(_frame(env)),
+            )
+    except BaseException:
+        path.unlink(missing_ok=True)  # half a video
+        raise
 
 
 def play_episode(
@@ -122,12 +120,10 @@ def _writer(path: Path, fps: int) -> Any:
     gif = path.suffix.lower() == ".gif"
     try:
         import imageio.v2 as imageio
-
-        if not gif:
-            import imageio_ffmpeg  # noqa: F401  imageio's own message names no extra
     except ImportError as error:
-        what = "imageio" if gif else "imageio with imageio-ffmpeg"
-        raise MissingExtraError(what, extra="video") from error
+        raise MissingExtraError("imageio", extra="video") from error
+    if not gif and video_suffix() == ".gif":  # imageio's own message names no extra
+        raise MissingExtraError("imageio-ffmpeg", extra="video")
     if gif:
         return imageio.get_writer(path, mode="I", duration=1000 / fps, loop=0)
     # Any even size will do for the codec; imageio would stretch frames to multiples of 16.
@@ -143,4 +139,9 @@ def _frame(env: MultiAgentEnv) -> np.ndarray:
             "MUJOCO_GL=egl and the system packages libegl1, libgl1 (or MUJOCO_GL=osmesa and "
             "libosmesa6), set before the environment is made."
         ) from error
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+        raise TeamError(
+            "The environment's render() returned no picture. Make it with "
+            'env_config={..., "render_mode": "rgb_array"}.'
+        )
     return np.ascontiguousarray(frame, np.uint8)

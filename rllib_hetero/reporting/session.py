@@ -1,0 +1,69 @@
+"""Around a training: Ray, where none is running, and signals that end it in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.tune import register_env
+
+from rllib_hetero.envs import register_environments
+from rllib_hetero.runners.env_creator import env_creator
+
+
+@contextmanager
+def running_ray(config: Any) -> Iterator[None]:
+    """Ray, as it runs already or as RAY_ADDRESS says; otherwise one of its own, ended after."""
+    if ray.is_initialized():
+        yield
+        return
+    creator = env_creator(config.env)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init()
+    else:
+        # Enough for every actor to start, also where the machine has fewer cores.
+        cores = len(os.sched_getaffinity(0))
+        actors = config.num_env_runners + config.evaluation_num_env_runners + config.num_learners
+        ray.init(address="local", num_cpus=max(cores, actors + 1), include_dashboard=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        # With it went the names that were registered; a next run needs them again.
+        register_environments()
+        if isinstance(config.env, str):
+            register_env(config.env, creator)
+
+
+class StopSignals:
+    """Turns the first SIGINT or SIGTERM into a wish: `received`, read between iterations.
+
+    Stopping in the middle of an update would leave agents of different iterations in the
+    checkpoint. Outside the main thread, where Python allows no handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        os.write(2, b"Stopping after this iteration. Once more stops at once, unsaved.\n")

@@ -1,0 +1,64 @@
+"""What all tests share. This file's folder is on `sys.path`, so `import toys` works everywhere."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+import torch
+import toys
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Toy networks: a second thread would only wait for the first.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_results_at_home():
+    """Algorithms write their logs into a folder of the session instead of ~/ray_results."""
+    from ray.tune.trainable import trainable
+
+    folder = tempfile.mkdtemp(prefix="results")
+    before, trainable.DEFAULT_STORAGE_PATH = trainable.DEFAULT_STORAGE_PATH, folder
+    yield
+    trainable.DEFAULT_STORAGE_PATH = before
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ray_local():
+    """A Ray of 4 CPUs on this machine, for the whole session; the one that runs if one does."""
+    import ray
+
+    # Remote workers are given the toys by value: they cannot import them.
+    ray.cloudpickle.register_pickle_by_value(toys)
+    if ray.is_initialized():
+        yield
+        return
+    # With a token, Ray would write one into the home folder.
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    # Directly below /tmp: Ray's sockets live there, and their paths must be short.
+    folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200_000_000,
+        _temp_dir=folder,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def counting_team():
+    """The class of a deterministic environment with unequal agents; see `toys.CountingTeam`."""
+    return toys.CountingTeam
+
+
+@pytest.fixture
+def matrix_team():
+    """The class of a one-state game given by its payoffs; see `toys.MatrixTeam`."""
+    return toys.MatrixTeam

@@ -1,0 +1,537 @@
+"""Toy environments, and a slow HAPPO and MAPPO in plain torch to compare the learners with.
+
+The slow half uses nothing of `rllib_hetero`: it reads a fragment's arrays, row after row, and a
+copy of the initial weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from torch import nn
+
+ACTIONS = {
+    "box": Box(-1.0, 1.0, (2,), np.float32),
+    "discrete": Discrete(4),
+    "multi": MultiDiscrete([3, 2]),
+}
+
+
+# ---- environments -----------------------------------------------------------------------------
+
+
+class MatrixTeam(MultiAgentEnv):
+    """One state, n agents, a payoff for each joint action, shared by all.
+
+    Keys of the config:
+        payoff: Nested lists with one level per agent.
+        length: Steps per episode, 1 by default; it ends by termination.
+    """
+
+    reward_scheme = "shared"
+
+    def __init__(self, config):
+        super().__init__()
+        self.payoff = np.asarray(config["payoff"], np.float64)
+        self.length = config.get("length", 1)
+        self.possible_agents = self.agents = [f"p{i}" for i in range(self.payoff.ndim)]
+        self.observation_spaces = {a: Box(0.0, 1.0, (1,), np.float32) for a in self.agents}
+        self.action_spaces = {
+            a: Discrete(int(n)) for a, n in zip(self.agents, self.payoff.shape, strict=True)
+        }
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action_dict):
+        self.t += 1
+        reward = float(self.payoff[tuple(int(action_dict[a]) for a in self.agents)])
+        over = self.t == self.length
+        everyone = dict.fromkeys(self.agents, over) | {"__all__": over}
+        nobody = dict.fromkeys(self.agents, False) | {"__all__": False}
+        return self._observe(), dict.fromkeys(self.agents, reward), everyone, nobody, {}
+
+    def _observe(self):
+        return {a: np.ones(1, np.float32) for a in self.agents}
+
+
+class ProductTeam(MultiAgentEnv):
+    """One state, two agents, one continuous action each; the shared reward is a_1 * a_2."""
+
+    reward_scheme = "shared"
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.possible_agents = self.agents = ["p0", "p1"]
+        self.observation_spaces = {a: Box(0.0, 1.0, (1,), np.float32) for a in self.agents}
+        self.action_spaces = {a: Box(-10.0, 10.0, (1,), np.float32) for a in self.agents}
+
+    def reset(self, *, seed=None, options=None):
+        return self._observe(), {}
+
+    def step(self, action_dict):
+        reward = float(np.prod([action_dict[a][0] for a in self.agents]))
+        yes = dict.fromkeys(self.agents, True) | {"__all__": True}
+        no = dict.fromkeys(yes, False)
+        return self._observe(), dict.fromkeys(self.agents, reward), yes, no, {}
+
+    def _observe(self):
+        return {a: np.ones(1, np.float32) for a in self.agents}
+
+
+class CountingTeam(MultiAgentEnv):
+    """Unequal agents that see a clock; the seed of `reset` sets where it starts.
+
+    Keys of the config, all optional:
+        agents: Agent id to (observation size, key of `ACTIONS`).
+        state: Whether there is a global state (of size 3).
+        dies: Agent id to the number of steps it lives.
+        length: Steps per episode, 5 by default.
+        end: "truncate" (the default), "terminate", or "alternate" by the number of the episode.
+        scheme: "individual" or "shared" rewards.
+    """
+
+    AGENTS = {"a": (2, "box"), "b": (3, "discrete"), "c": (4, "multi")}  # noqa: RUF012
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.config = c = dict(config or {})
+        self.kinds = c.get("agents", self.AGENTS)
+        self.possible_agents = list(self.kinds)
+        self.observation_spaces = {
+            a: Box(-np.inf, np.inf, (size,), np.float32) for a, (size, _) in self.kinds.items()
+        }
+        self.action_spaces = {a: copy.deepcopy(ACTIONS[k]) for a, (_, k) in self.kinds.items()}
+        if c.get("state"):
+            self.state_space = Box(-np.inf, np.inf, (3,), np.float32)
+        self.reward_scheme = c.get("scheme", "individual")
+        self.episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.start = float(np.random.default_rng(seed).uniform(-1.0, 1.0))
+        self.t = 0
+        self.last = 0.0
+        self.episodes += 1
+        self.agents = list(self.possible_agents)
+        return self._observe(self.agents), {}
+
+    def step(self, action_dict):
+        assert set(action_dict) == set(self.agents), (set(action_dict), self.agents)
+        acted = self.agents
+        self.t += 1
+        self.last = float(sum(np.sum(u) for u in action_dict.values()))
+        rewards = {a: self._reward(a, u) for a, u in action_dict.items()}
+        if self.reward_scheme == "shared":
+            rewards = dict.fromkeys(acted, sum(rewards.values()))
+        dying = [a for a in acted if self.t == self.config.get("dies", {}).get(a)]
+        over = self.t == self.config.get("length", 5)
+        end = self.config.get("end", "truncate")
+        cut = over and (end == "truncate" or (end == "alternate" and self.episodes % 2 == 0))
+        terminateds = {a: a in dying or (over and not cut) for a in acted}
+        truncateds = {a: cut and a not in dying for a in acted}
+        self.agents = [a for a in acted if a not in dying]
+        terminateds["__all__"], truncateds["__all__"] = over and not cut, cut
+        return self._observe(acted), rewards, terminateds, truncateds, {}
+
+    def state(self):
+        return np.array([self.start, 0.3 * self.t, np.tanh(self.last)], np.float32)
+
+    def _reward(self, agent, action):
+        i = self.possible_agents.index(agent)
+        return float(np.cos(self.start + self.t + i) * np.tanh(np.sum(action) - 0.5 * i))
+
+    def _observe(self, agents):
+        return {a: self._observation(a) for a in agents}
+
+    def _observation(self, agent):
+        i = self.possible_agents.index(agent)
+        k = np.arange(self.kinds[agent][0])
+        phase = self.start + 0.7 * self.t * (k + 1) + i
+        return (np.sin(phase) + 0.1 * np.tanh(self.last) * (k == 0)).astype(np.float32)
+
+
+# ---- a learner and a runner without Ray ---------------------------------------------------------
+
+
+def small_config(cls, env=CountingTeam, env_config=None, *, num_envs=3, steps=8, **training):
+    """A validated config of a small team, sampled and trained on in this process."""
+    settings = {"lr": 1e-3, "num_epochs": 3, "train_batch_size_per_learner": num_envs * steps}
+    config = (
+        cls()
+        .environment(env, env_config=env_config or {})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=num_envs)
+        .learners(num_learners=0)
+        .training(**(settings | training))
+        .rl_module(model_config={"hidden_sizes": [16, 16], "actor_head_gain": 1.0})
+        .debugging(seed=7, log_level="ERROR")
+    )
+    config.validate()
+    return config
+
+
+def make_learner(config, *, stir=True):
+    """A built learner in this process, its weights (if stirred) all away from their start."""
+    torch.manual_seed(0)
+    learner = config.learner_class(config=config, module_spec=config.get_multi_rl_module_spec())
+    learner.build()
+    if stir:
+        for module_id in learner.module.keys():  # noqa: SIM118
+            for p in learner.module[module_id].parameters():
+                p.data += 0.1 * torch.randn_like(p)
+    return learner
+
+
+def make_runner(config, worker_index=0):
+    return config.env_runner_cls(config=config, worker_index=worker_index)
+
+
+def sample(runner, learner):
+    """One batch, a list of fragments, drawn with the learner's actors."""
+    for m, module in runner.module.items():
+        module.set_state(learner.module[m].get_state())
+    fragments = runner.sample()
+    assert all(f.problem is None for f in fragments)
+    return fragments
+
+
+def update(learner, fragments, **kwargs):
+    """One update of a learner, or of a learner group, by the settings of its config."""
+    from rllib_hetero.algorithms.training_data import TeamTrainingData
+
+    config = learner.config
+    settings = {
+        "num_epochs": config.num_epochs,
+        "minibatch_size": config.minibatch_size,
+        "shuffle_batch_per_epoch": config.shuffle_batch_per_epoch,
+    }
+    return learner.update(
+        training_data=TeamTrainingData(episodes=fragments),
+        timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0},
+        **(settings | kwargs),
+    )
+
+
+# ---- a slow PPO -----------------------------------------------------------------------------
+
+
+class PlainNet(nn.Module):
+    """LayerNorm, (Linear, ReLU, LayerNorm) x hidden, Linear; weights copied from a state dict."""
+
+    def __init__(self, weights):
+        super().__init__()
+        get = {k: torch.as_tensor(np.asarray(v)).clone() for k, v in weights.items()}
+        self.names = {}  # ours to the library's
+        layers = []
+        for i in sorted({int(k.split(".")[1]) for k in get if k.startswith("body.")}):
+            weight = get[f"body.{i}.weight"]
+            if weight.ndim == 1:
+                layer = nn.LayerNorm(len(weight))
+            else:
+                layer = nn.Linear(weight.shape[1], weight.shape[0])
+            self._load(layer, get, f"body.{i}", len(layers))
+            layers.append(layer)
+            if weight.ndim == 2:
+                layers.append(nn.ReLU())
+        head = nn.Linear(*reversed(get["head.weight"].shape))
+        self._load(head, get, "head", len(layers))
+        self.net = nn.Sequential(*layers, head)
+        if "std_logit" in get:
+            self.std_logit = nn.Parameter(get["std_logit"])
+            self.names["std_logit"] = "std_logit"
+
+    def _load(self, layer, weights, name, index):
+        for part in ("weight", "bias"):
+            getattr(layer, part).data.copy_(weights[f"{name}.{part}"])
+            self.names[f"net.{index}.{part}"] = f"{name}.{part}"
+
+    def weights(self):
+        """Parameters by the library's names."""
+        return {self.names[k]: p.detach() for k, p in self.named_parameters()}
+
+
+class PlainActor(PlainNet):
+    """An actor with torch's own distributions."""
+
+    def __init__(self, weights, space):
+        super().__init__(weights)
+        self.space = space
+
+    def parts(self, obs):
+        """The independent components of the action's distribution."""
+        out = self.net(obs)
+        if isinstance(self.space, Box):
+            std = torch.sigmoid(self.std_logit) * 0.5
+            return [torch.distributions.Normal(out[:, k], std[k]) for k in range(out.shape[1])]
+        if isinstance(self.space, Discrete):
+            return [torch.distributions.Categorical(logits=out)]
+        ends = np.cumsum(self.space.nvec)
+        starts = ends - self.space.nvec
+        return [
+            torch.distributions.Categorical(logits=out[:, i:j])
+            for i, j in zip(starts, ends, strict=True)
+        ]
+
+    def log_prob(self, obs, actions):
+        columns = actions.reshape(len(actions), -1)
+        return sum(d.log_prob(columns[:, k]) for k, d in enumerate(self.parts(obs)))
+
+    def entropy(self, obs):
+        return sum(d.entropy() for d in self.parts(obs))
+
+
+class SlowTeam:
+    """HAPPO and MAPPO as their papers say it, in loops. Starts as a copy of a learner.
+
+    Args:
+        learner: The learner whose weights and settings are copied.
+    """
+
+    def __init__(self, learner):
+        self.c = c = learner.config
+        self.team = c.layout.team
+        self.groups = dict(c.layout.groups)
+        state = {m: learner.module[m].get_state() for m in learner.module.keys()}  # noqa: SIM118
+        self.actors = {
+            m: PlainActor(state[m], self.team.action_spaces[agents[0]])
+            for m, agents in self.groups.items()
+        }
+        self.critic = PlainNet({k: v for k, v in state["critic"].items() if "normalizer" not in k})
+        self.optimizers = {
+            m: torch.optim.Adam(net.parameters(), lr=lr, eps=c.adam_epsilon)
+            for m, net, lr in [
+                *((m, net, c.lr) for m, net in self.actors.items()),
+                ("critic", self.critic, c.lr if c.critic_lr is None else c.critic_lr),
+            ]
+        }
+        self.norm = np.zeros(3)  # running mean, mean square and weight
+        self.iteration = 0
+
+    # -- data, row after row
+
+    def rows(self, fragments):
+        """Every valid step as a namespace, by fragment, environment and time."""
+        rows = []
+        for f in fragments:
+            for e in range(f.valid.shape[1]):
+                for t in range(f.valid.shape[0]):
+                    if f.valid[t, e]:
+                        rows.append(self._row(f, t, e))
+        return rows
+
+    def _row(self, f, t, e):
+        obs, act, alive = {}, {}, {}
+        for m, agents in self.groups.items():
+            for k, agent in enumerate(agents):
+                size = self.team.observation_spaces[agent].shape[0]
+                obs[agent] = f.observations[m][t, e, k, :size]
+                act[agent] = f.actions[m][t, e, k]
+                alive[agent] = float(f.active[m][t, e, k])
+        if self.team.reward_scheme == "individual":
+            reward = sum(f.rewards[t, e])
+        else:  # of those alive; the dead are given 0
+            reward = max(f.rewards[t, e], key=abs)
+        state = self._state(f.state, obs, (t, e))
+        at = [i for i in range(len(f.finals.step)) if (f.finals.step[i], f.finals.env[i]) == (t, e)]
+        follows = None  # the state whose value is the bootstrap
+        if f.terminated[t, e]:
+            pass
+        elif at:
+            follows = self._state(
+                f.finals.state, self._seen(f.finals.observations, at[0]), (at[0],)
+            )
+        elif t == f.valid.shape[0] - 1:
+            follows = self._state(f.last_state, self._seen(f.last_observations, e), (e,))
+        else:
+            follows = self._state(f.state, self._seen(f.observations, (t + 1, e)), (t + 1, e))
+        last = bool(f.terminated[t, e] or f.truncated[t, e] or t == f.valid.shape[0] - 1)
+        return SimpleNamespace(
+            obs=obs, act=act, alive=alive, reward=float(reward), state=state, follows=follows,
+            last=last,
+        )  # fmt: skip
+
+    def _seen(self, observations, index):
+        return {
+            agent: observations[m][index][k, : self.team.observation_spaces[agent].shape[0]]
+            for m, agents in self.groups.items()
+            for k, agent in enumerate(agents)
+        }
+
+    def _state(self, state, obs, index):
+        if state is not None:
+            return state[index]
+        return np.concatenate([obs[a] for a in self.team.agents])
+
+    def actor_input(self, agent, obs):
+        """(B, d) observations, with the one-hot index where the module is shared."""
+        (agents,) = (g for g in self.groups.values() if agent in g)
+        rows = []
+        for x in obs:
+            one_hot = [float(a == agent) for a in agents] if len(agents) > 1 else []
+            rows.append([*x, *one_hot])
+        return torch.tensor(np.array(rows), dtype=torch.float32)
+
+    # -- one update
+
+    def update(self, fragments, order=None):
+        """One update: `order` is HAPPO's, None is MAPPO."""
+        self.iteration += 1
+        rows = self.rows(fragments)
+        advantages, targets, old_values = self.estimate(rows)
+        self.advantages = advantages
+        self.corrections = {}
+        if order is None:
+            for position, m in enumerate(self.groups):
+                self._simultaneous(m, rows, advantages, position)
+        else:
+            correction = torch.ones(len(rows))
+            for position, agent in enumerate(order):
+                self.corrections[agent] = correction
+                correction = self._sequential(agent, rows, advantages, correction, position)
+        self._fit_critic(rows, targets, old_values)
+
+    def estimate(self, rows):
+        """Standardised advantages, value targets, and values on the critic's scale."""
+        c = self.c
+
+        def value(state):
+            if state is None:
+                return 0.0
+            with torch.no_grad():
+                out = float(self.critic.net(torch.tensor(np.array(state))[None]))
+            return out * self._std() + self._mean()
+
+        values = [value(r.state) for r in rows]
+        advantages = [0.0] * len(rows)
+        for i in reversed(range(len(rows))):
+            delta = rows[i].reward + c.gamma * value(rows[i].follows) - values[i]
+            trace = 0.0 if rows[i].last else c.gamma * c.lambda_ * advantages[i + 1]
+            advantages[i] = delta + trace
+        targets = [a + v for a, v in zip(advantages, values, strict=True)]
+        with torch.no_grad():
+            old = self.critic.net(torch.tensor(np.array([r.state for r in rows])))[:, 0]
+        if c.standardize_advantages:  # each agent alive in a step counts once
+            each = [a for a, r in zip(advantages, rows, strict=True) for x in r.alive.values() if x]
+            mean, std = np.mean(each), np.std(each)
+            advantages = [(a - mean) / (std + 1e-5) for a in advantages]
+        return torch.tensor(advantages).float(), torch.tensor(targets).float(), old
+
+    def _batches(self, count, key, epochs):
+        """Row numbers of every gradient step: the documented permutations."""
+        c = self.c
+        if c.minibatch_size is None:
+            yield from [np.arange(count)] * epochs
+            return
+        rng = np.random.default_rng((c.seed, self.iteration, 1, key))
+        for _ in range(epochs):
+            order = rng.permutation(count) if c.shuffle_batch_per_epoch else np.arange(count)
+            yield from np.array_split(order, int(np.ceil(count / c.minibatch_size)))
+
+    def _sequential(self, agent, rows, advantages, correction, position):
+        (m,) = (m for m, agents in self.groups.items() if agent in agents)
+        obs = self.actor_input(agent, [r.obs[agent] for r in rows])
+        act = torch.tensor(np.array([r.act[agent] for r in rows]))
+        alive = torch.tensor([r.alive[agent] for r in rows])
+        # The policy that acted: for agents that share one, the one before all updates.
+        old = self._old(m, rows)[agent]
+        for b in self._batches(len(rows), position, self.c.num_epochs):
+            self._actor_step(m, obs[b], act[b], old[b], advantages[b], alive[b], correction[b])
+        with torch.no_grad():
+            ratio = torch.exp(self.actors[m].log_prob(obs, act) - old)
+        return correction * torch.where(alive > 0, ratio, 1.0)
+
+    def _old(self, m, rows):
+        """Log-probabilities of each agent's actions before this iteration, kept for it."""
+        if getattr(self, "_old_at", {}).get(m, (None,))[0] != self.iteration:
+            with torch.no_grad():
+                kept = {
+                    a: self.actors[m].log_prob(
+                        self.actor_input(a, [r.obs[a] for r in rows]),
+                        torch.tensor(np.array([r.act[a] for r in rows])),
+                    )
+                    for a in self.groups[m]
+                }
+            self._old_at = {**getattr(self, "_old_at", {}), m: (self.iteration, kept)}
+        return self._old_at[m][1]
+
+    def _simultaneous(self, m, rows, advantages, position):
+        old = self._old(m, rows)
+        for b in self._batches(len(rows), position, self.c.num_epochs):
+            # All agents' rows, one agent after the other: one long batch of the one network.
+            chosen = [rows[i] for i in b]
+            agents = self.groups[m]
+            obs = torch.cat([self.actor_input(a, [r.obs[a] for r in chosen]) for a in agents])
+            act = torch.tensor(np.array([r.act[a] for a in agents for r in chosen]))
+            alive = torch.tensor([r.alive[a] for a in agents for r in chosen])
+            before = torch.cat([old[a][b] for a in agents])
+            adv = torch.cat([advantages[b]] * len(agents))
+            self._actor_step(m, obs, act, before, adv, alive, torch.ones(len(adv)))
+
+    def _actor_step(self, m, obs, act, old, adv, alive, correction):
+        c, actor = self.c, self.actors[m]
+        if not alive.any():
+            return
+        ratio = torch.exp(actor.log_prob(obs, act) - old)
+        weighted = correction * adv  # the paper's M
+        clipped = torch.clamp(ratio, 1 - c.clip_param, 1 + c.clip_param)
+        objective = torch.minimum(ratio * weighted, clipped * weighted)
+        objective = objective + c.entropy_coeff * actor.entropy(obs)
+        self._step(m, actor, -(objective * alive).sum() / alive.sum())
+
+    def _fit_critic(self, rows, targets, old):
+        c = self.c
+        if c.value_norm:
+            w = 0.99999
+            y = targets.double().numpy()
+            self.norm = w * self.norm + (1 - w) * np.array([y.mean(), (y * y).mean(), 1.0])
+        states = torch.tensor(np.array([r.state for r in rows]))
+        y = ((targets - self._mean()) / self._std()).float()
+        epochs = c.critic_num_epochs or c.num_epochs
+        for b in self._batches(len(rows), 1_000_000, epochs):
+            v = self.critic.net(states[b])[:, 0]
+            near = old[b] + torch.clamp(v - old[b], -c.vf_clip_param, c.vf_clip_param)
+            loss = torch.maximum(self._huber(v - y[b]), self._huber(near - y[b])).mean()
+            self._step("critic", self.critic, c.vf_loss_coeff * loss)
+
+    def _huber(self, error):
+        d = self.c.vf_huber_delta
+        size = error.abs()
+        return torch.where(size <= d, 0.5 * error**2, d * (size - 0.5 * d))
+
+    def _step(self, name, net, loss):
+        self.optimizers[name].zero_grad()
+        loss.backward()
+        parameters = list(net.parameters())
+        norm = torch.sqrt(sum((p.grad**2).sum() for p in parameters))
+        self.clipped_steps = getattr(self, "clipped_steps", 0) + int(norm > self.c.grad_clip)
+        for p in parameters:
+            p.grad *= min(1.0, self.c.grad_clip / (float(norm) + 1e-6))
+        self.optimizers[name].step()
+
+    def _mean(self):
+        return self.norm[0] / self.norm[2] if self.norm[2] else 0.0
+
+    def _std(self):
+        if not self.norm[2]:
+            return 1.0
+        variance = self.norm[1] / self.norm[2] - self._mean() ** 2
+        return float(np.sqrt(max(variance, 1e-2)))
+
+    # -- comparison
+
+    def differences(self, learner):
+        """The largest absolute difference of every parameter to the learner's."""
+        out = {}
+        for m, net in {**self.actors, "critic": self.critic}.items():
+            theirs = dict(learner.module[m].named_parameters())
+            ours = net.weights()
+            assert ours.keys() == theirs.keys()
+            for name, p in ours.items():
+                out[m, name] = float((p - theirs[name].detach()).abs().max())
+        return out
