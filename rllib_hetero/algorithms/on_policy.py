@@ -216,7 +216,7 @@ class OnPolicyAlgorithm(Algorithm):
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             samples, runner_results = synchronous_parallel_sample(
                 worker_set=self.env_runner_group,
-                max_env_steps=config.total_train_batch_size,
+                max_env_steps=self._enough_env_steps(),
                 sample_timeout_s=config.sample_timeout_s,
                 _uses_new_env_runners=True,
                 _return_metrics=True,
@@ -252,6 +252,17 @@ class OnPolicyAlgorithm(Algorithm):
                 policies=list(config.layout.groups),
                 inference_only=True,
             )
+
+    def _enough_env_steps(self) -> int:
+        """How many steps make a batch: all of them, or nearly.
+
+        A few steps may be missing where an environment failed. RLlib would then sample a whole
+        further round from every runner, and train on almost twice the batch.
+        """
+        config = self.config
+        envs = max(1, config.num_env_runners) * config.num_envs_per_env_runner
+        a_round = config.get_rollout_fragment_length() * envs
+        return config.total_train_batch_size - a_round // 10
 
     def _fragments(self, samples: list) -> list[TeamFragment]:
         """The samples as fragments, none of which has a problem.

@@ -17,10 +17,8 @@ from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.fragment import Finals, TeamFragment
 from rllib_hetero.runners.recorder import one_hot_filled
+from rllib_hetero.runners.stock_runner import STATE
 from rllib_hetero.team import Layout
-
-STATE = "state"
-"""Key in every agent's info under which the stock runner keeps the environment's state."""
 
 
 def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) -> TeamFragment:
@@ -57,8 +55,9 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
     for e, episode in enumerate(episodes):
         steps = len(episode)
         valid[:steps, e] = True
-        terminated[steps - 1, e] = episode.is_terminated
-        truncated[steps - 1, e] = episode.is_truncated and not episode.is_terminated
+        # RLlib also calls an episode terminated in which every agent was truncated.
+        truncated[steps - 1, e] = episode.is_truncated
+        terminated[steps - 1, e] = episode.is_terminated and not episode.is_truncated
         for i, agent in enumerate(team.agents):
             sa = episode.agent_episodes.get(agent)
             if sa is None:

@@ -8,7 +8,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.utils.annotations import override
 
-from rllib_hetero.connectors.episodes_to_fragment import STATE
+STATE = "state"
+"""Key in every agent's info under which this runner keeps the environment's state."""
 
 
 class StockTeamEnvRunner(MultiAgentEnvRunner):
@@ -24,11 +25,14 @@ class StockTeamEnvRunner(MultiAgentEnvRunner):
             self.env.envs = [StateInInfos(e.unwrapped) for e in self.env.envs]
 
     @override(MultiAgentEnvRunner)
-    def _log_episode_metrics(self, length: int, ret: float, sec: float, *args: Any) -> None:
-        # RLlib adds up all agents' rewards; a shared reward counts once.
+    def _log_episode_metrics(
+        self, length: int, ret: float, sec: float, agents: dict, modules: dict, agent_steps: dict
+    ) -> None:
+        # RLlib adds up all agents' rewards. A shared reward counts once: it is that of the agent
+        # that lived longest.
         if self.config.layout.team.reward_scheme == "shared":
-            ret /= len(self.config.layout.team.agents)
-        super()._log_episode_metrics(length, ret, sec, *args)
+            ret = agents[max(agent_steps, key=agent_steps.__getitem__)]
+        super()._log_episode_metrics(length, ret, sec, agents, modules, agent_steps)
 
 
 class StateInInfos(MultiAgentEnv):

@@ -153,6 +153,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         for e in envs:
             self._episode_number[e] += 1
             self._lengths[e] = 0
+            self._agent_steps[e] = 0
             self._agent_returns[e] = 0.0
             self._team_returns[e] = 0.0
             self._started[e] = time.perf_counter()
@@ -164,6 +165,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
     def _reset_all(self) -> None:
         num_agents = len(self._layout.team.agents)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        self._agent_steps = np.zeros((self.num_envs, num_agents), np.int64)
         self._agent_returns = np.zeros((self.num_envs, num_agents))
         self._team_returns = np.zeros(self.num_envs)
         self._started = np.zeros(self.num_envs)
@@ -321,6 +323,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         recorder.rewards[t] = outcome.rewards
         recorder.terminated[t] = outcome.terminated
         recorder.truncated[t] = outcome.truncated
+        self._agent_steps += recorder.active[t]
         self._agent_returns += outcome.rewards
         self._team_returns += self._layout.team.team_reward(outcome.rewards)
         self._lengths += 1
@@ -400,14 +403,14 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         by_module = {
             m: sum(by_agent[str(a)] for a in members) for m, members in self._layout.groups.items()
         }
-        length = int(self._lengths[e])
+        steps = self._agent_steps[e].tolist()
         self._log_episode_metrics(
-            length,
+            int(self._lengths[e]),
             float(self._team_returns[e]),
             time.perf_counter() - self._started[e],
             by_agent,
             by_module,
-            dict.fromkeys(by_agent, length),
+            dict(zip(by_agent, steps, strict=True)),
         )
         self.metrics.log_value(NUM_EPISODES, 1, reduce="sum")
         self.metrics.log_value(NUM_EPISODES_LIFETIME, 1, reduce="lifetime_sum")
