@@ -47,13 +47,16 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             f"No policies of rllib_hetero in {str(path)!r}: {FOLDER}/{TEAM_FILE} is missing. "
             "Give the folder of a checkpoint, such as algo.save_to_path() returns."
         ) from None
-    agents = tuple(description["agents"])
+    agents = tuple(_agent_id(a) for a in description["agents"])
     team = Team(
         agents=agents,
         observation_spaces=_spaces(agents, description["observation_spaces"]),
         action_spaces=_spaces(agents, description["action_spaces"]),
     )
-    layout = Layout(team, {m: tuple(a) for m, a in description["groups"].items()})
+    layout = Layout(
+        team,
+        {m: tuple(_agent_id(a) for a in members) for m, members in description["groups"].items()},
+    )
     modules = {}
     for m, info in description["modules"].items():
         module = _import_class(info["class"], trusted)(
@@ -151,6 +154,10 @@ def describe_space(space: gym.Space) -> dict[str, Any]:
         return {"kind": "Discrete", "n": int(space.n)}
     assert isinstance(space, MultiDiscrete)
     return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist()}
+
+
+def _agent_id(x: Any) -> AgentID:
+    return tuple(x) if isinstance(x, list) else x  # JSON has no tuples.
 
 
 def _space(description: dict[str, Any]) -> gym.Space:

@@ -21,6 +21,14 @@ def sum_over_learners(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def max_over_learners(x: torch.Tensor) -> torch.Tensor:
+    """The elementwise maximum of every learner's tensor of this shape; collective."""
+    if num_learners() > 1:
+        x = x.clone()
+        dist.all_reduce(x, op=dist.ReduceOp.MAX)
+    return x
+
+
 def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Replaces every gradient by its sum over learners, in one message; collective.
 

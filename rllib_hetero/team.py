@@ -7,6 +7,7 @@ their spaces without padding.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -218,6 +219,12 @@ def lay_out(team: Team, sharing: ParameterSharing) -> Layout:
                     f"{mend}"
                 )
             groups[str(agent)] = (agent,)
+    for name in groups:
+        if not name or re.search(r'[<>:"/\\|?*]', name) or name[-1] in " .":
+            raise TeamError(
+                f"{name!r} cannot name a module: its checkpoint is a folder of that name. Rename "
+                "the agent in the environment, or put it into a sharing group of another name."
+            )
     if CRITIC in groups:
         raise TeamError(
             f"The name {CRITIC!r} is reserved for the centralised critic. Rename the agent in "
@@ -250,7 +257,7 @@ def _check_observation_space(agent: AgentID, space: gym.Space | None) -> None:
 
 def _check_action_space(agent: AgentID, space: gym.Space | None) -> None:
     if isinstance(space, Box):
-        ok = len(space.shape) == 1
+        ok = len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
     elif isinstance(space, Discrete):
         ok = space.start == 0
     elif isinstance(space, MultiDiscrete):
@@ -259,6 +266,6 @@ def _check_action_space(agent: AgentID, space: gym.Space | None) -> None:
         ok = False
     if not ok:
         raise TeamError(
-            f"The action space of agent {agent!r} is {space}; a Box of shape (k,), a Discrete "
-            "or a MultiDiscrete (both starting at 0) is needed. Wrap the environment."
+            f"The action space of agent {agent!r} is {space}; a floating Box of shape (k,), a "
+            "Discrete or a MultiDiscrete (both starting at 0) is needed. Wrap the environment."
         )

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
 import toys
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

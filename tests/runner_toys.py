@@ -2,19 +2,22 @@
 
 import copy
 import os
-import tempfile
+import signal
+import sys
+from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import ray
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from ray.rllib.core import Columns
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig, Outcome, Team, VectorTeamEnv
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import TeamAdvantages
+from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 from rllib_hetero.team import CRITIC
 
@@ -33,13 +36,15 @@ class ScriptedTeam(MultiAgentEnv):
     Keys of the config, all optional:
         agents: Agent id to the size of its observation, at least 3.
         actions: Agent id to a key of `ACTIONS`; "box" for those not named.
-        lengths: Lengths of the episodes, in turn.
+        lengths: Lengths of the episodes, in turn; or index to length.
         ends: "truncate", "terminate" or "alternate".
         dies: Agent id to the number of steps it lives.
         state, shared: Whether there is a global state; whether the reward is shared.
         fail: "step" or "reset": raises in `fail_at`, once for each string of `fail_key`.
         fail_at: (index, episode, step).
         poison: "observation", "reward" or "state" is NaN (or `value`) in `poison_at`.
+        strict: Whether it refuses actions that are not finite.
+        crash: A folder. The process kills itself on finding its worker index as a file there.
     """
 
     failed: set = set()  # keys of failures that have happened; in one process
@@ -48,6 +53,7 @@ class ScriptedTeam(MultiAgentEnv):
         super().__init__()
         self.config = c = dict(config or {})
         self.index = getattr(config, "vector_index", 0)
+        self.worker_index = getattr(config, "worker_index", 0)
         self.sizes = c.get("agents", {"a": 3, "b": 5, "c": 5})
         self.possible_agents = self.agents = list(self.sizes)
         self.observation_spaces = {
@@ -74,6 +80,9 @@ class ScriptedTeam(MultiAgentEnv):
     def step(self, action_dict):
         assert set(action_dict) == set(self.alive), (set(action_dict), self.alive)
         self._maybe_fail("step")
+        self._maybe_crash()
+        if self.config.get("strict"):
+            assert all(np.isfinite(u).all() for u in action_dict.values()), "refused"
         self.log.append((self.episode, self.t, dict(action_dict)))
         acted = self.alive
         self.t += 1
@@ -99,6 +108,8 @@ class ScriptedTeam(MultiAgentEnv):
     @property
     def length(self):
         lengths = self.config.get("lengths", [5])
+        if isinstance(lengths, dict):
+            return lengths[self.index]
         return lengths[(self.episode + self.index) % len(lengths)]
 
     @property
@@ -115,8 +126,9 @@ class ScriptedTeam(MultiAgentEnv):
 
     def _observation(self, agent):
         x = np.zeros(self.sizes[agent], np.float32)
-        x[:3] = self.index, self.episode, self.t
-        x[-1] += self.last[agent]
+        # Entries far apart: LayerNorm would blow up rounding errors of nearly equal ones.
+        x[:3] = self.index + 2, 3 * self.episode, -self.t
+        x[-1] += 0.3 * self.last[agent]
         if agent == self.possible_agents[-1] and self._poisoned("observation"):
             x[0] = self.config.get("value", np.nan)
         return x
@@ -125,6 +137,13 @@ class ScriptedTeam(MultiAgentEnv):
         at = self.config.get("poison_at", (0, 0, 2))
         here = (self.index, self.episode, self.t) == tuple(at)
         return self.config.get("poison") == what and here
+
+    def _maybe_crash(self):
+        if "crash" in self.config:
+            signal_file = Path(self.config["crash"]) / str(self.worker_index)
+            if signal_file.exists():
+                signal_file.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def _maybe_fail(self, where):
         at = tuple(self.config.get("fail_at", (0, 0, 2)))
@@ -202,6 +221,17 @@ class DriftBatch(VectorTeamEnv):
             rows[:] = np.stack([self.x, self.target, self.t], -1)[:, :size]
 
 
+class Linear(TorchRLModule):
+    """Somebody's own module: it returns what RLlib's distributions take, and no more."""
+
+    def setup(self):
+        out = distribution_for(self.action_space).size
+        self.layer = torch.nn.Linear(self.observation_space.shape[0], out)
+
+    def _forward(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: self.layer(batch[Columns.OBS])}
+
+
 # ---- helpers --------------------------------------------------------------------------------
 
 
@@ -214,6 +244,9 @@ def small(config, env=ScriptedTeam, env_config=None, *, num_envs=2, batch=20, **
         .learners(num_learners=0)
         .rl_module(model_config={"hidden_sizes": [16], "actor_head_gain": 0.5})
         .debugging(seed=3, log_level="ERROR")
+        .api_stack(
+            enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True
+        )
     )
 
 
@@ -282,23 +315,5 @@ def equal(before, after):
     return all(torch.equal(x, after[k]) for k, x in before.items())
 
 
-def start_ray():
-    """A local Ray of 4 CPUs, unless there is one already."""
-    import sys
-
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    if not ray.is_initialized():
-        ray.init(
-            address="local",
-            num_cpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=200_000_000,
-            _temp_dir=tempfile.mkdtemp(prefix="r", dir="/tmp"),
-        )
-    # Remote workers get the toys by value: they cannot import this file.
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-
-
-def is_space_equal(a: gym.Space, b: gym.Space) -> bool:
-    return a == b
+# Remote workers get the toys by value: they cannot import this file.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

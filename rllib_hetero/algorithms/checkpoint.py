@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         "modules": {
             m: {
                 "class": f"{s.module_class.__module__}:{s.module_class.__qualname__}",
-                "model_config": s.model_config,
+                "model_config": _as_json(s.model_config),
             }
             for m, s in spec.rl_module_specs.items()
         },
@@ -59,6 +60,10 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
         with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
             torch.save(tensors, file)
+
+
+def _as_json(model_config: Any) -> Any:
+    return asdict(model_config) if is_dataclass(model_config) else model_config  # type: ignore[arg-type]
 
 
 def _write(filesystem: Any, path: str, content: bytes) -> None:

@@ -91,6 +91,8 @@ class HAPPOLearner(SequentialLearner):
     """The sequential update with the clipped surrogate."""
 
     @override(TeamLearner)
-    def surrogate(self, ratio: Tensor, advantages: Tensor, correction: Tensor | None) -> Tensor:
+    def surrogate(
+        self, ratio: Tensor, advantages: Tensor, correction: Tensor | None, config: Any
+    ) -> Tensor:
         # [1], eq. 11.
-        return clipped_surrogate(ratio, advantages, self.config.clip_param, correction)
+        return clipped_surrogate(ratio, advantages, config.clip_param, correction)

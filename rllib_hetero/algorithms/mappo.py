@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.annotations import override
@@ -78,6 +80,8 @@ class MAPPOLearner(SimultaneousLearner):
     """The simultaneous update with the clipped surrogate."""
 
     @override(TeamLearner)
-    def surrogate(self, ratio: Tensor, advantages: Tensor, correction: Tensor | None) -> Tensor:
+    def surrogate(
+        self, ratio: Tensor, advantages: Tensor, correction: Tensor | None, config: Any
+    ) -> Tensor:
         # [1], Appendix A, the actor's objective; Schulman et al. 2017, eq. 7.
-        return clipped_surrogate(ratio, advantages, self.config.clip_param, correction)
+        return clipped_surrogate(ratio, advantages, config.clip_param, correction)

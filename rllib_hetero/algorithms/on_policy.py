@@ -127,13 +127,11 @@ class OnPolicyConfig(TeamConfig):
     @override(AlgorithmConfig)
     def validate(self) -> None:
         super().validate()
-        if self.update_order_seed is None:
-            # Shared by all learners, and part of the run's record even where no seed was given.
-            self.update_order_seed = (
-                self.seed
-                if self.seed is not None
-                else int(np.random.SeedSequence().generate_state(1)[0])
-            )
+        # Shared by all learners, and part of the run's record even where no seed was given.
+        if self.seed is not None:
+            self.update_order_seed = self.seed
+        elif self.update_order_seed is None:
+            self.update_order_seed = int(np.random.SeedSequence().generate_state(1)[0])
         if self.in_evaluation:
             return
         self._validate_ranges()
@@ -146,22 +144,27 @@ class OnPolicyConfig(TeamConfig):
             )
 
     def _validate_ranges(self) -> None:
+        positive, not_negative = (lambda x: x > 0, "> 0"), (lambda x: x >= 0, ">= 0")
+        unit = (lambda x: 0 <= x <= 1, "in [0, 1]")
+        epochs = (lambda x: x >= 1, ">= 1")
         checks = {
-            "clip_param": (self.clip_param > 0, "> 0"),
-            "lambda_": (0 <= self.lambda_ <= 1, "in [0, 1]"),
-            "gamma": (0 <= self.gamma <= 1, "in [0, 1]"),
-            "entropy_coeff": (self.entropy_coeff >= 0, ">= 0"),
-            "num_epochs": (self.num_epochs >= 1, ">= 1"),
-            "vf_clip_param": (self.vf_clip_param is None or self.vf_clip_param > 0, "> 0 or None"),
-            "vf_huber_delta": (
-                self.vf_huber_delta is None or self.vf_huber_delta > 0,
-                "> 0 or None",
-            ),
+            "clip_param": positive,
+            "lambda_": unit,
+            "gamma": unit,
+            "entropy_coeff": not_negative,
+            "vf_loss_coeff": not_negative,
+            "num_epochs": epochs,
+            "critic_num_epochs": epochs,
+            "vf_clip_param": positive,
+            "vf_huber_delta": positive,
         }
         for name, (good, wanted) in checks.items():
-            if not good:
+            value = getattr(self, name)
+            if value is None and name in ("critic_num_epochs", "vf_clip_param", "vf_huber_delta"):
+                continue
+            if not isinstance(value, (int, float)) or not good(value):
                 self._value_error(
-                    f"`{name}` is {getattr(self, name)}, but must be {wanted}. Mend it with "
+                    f"`{name}` is {value!r}, but must be a number {wanted}. Mend it with "
                     f"config.training({name}=...)."
                 )
 
@@ -325,7 +328,8 @@ class OnPolicyAlgorithm(Algorithm):
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """As RLlib's, with the policies beside it in a form that needs no Ray to read."""
         saved = super().save_to_path(path, **kwargs)
-        export_policies(self, saved, filesystem=kwargs.get("filesystem"))
+        # RLlib returns the path without the URI's scheme.
+        export_policies(self, str(path or saved), filesystem=kwargs.get("filesystem"))
         return saved
 
 

@@ -63,6 +63,7 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
         if full_observation:
             env.observation_spaces = dict.fromkeys(env.possible_agents, space)
         super().__init__(env, reward_scheme="shared", state_space=space)
+        self.render_mode = self._single.render_mode
         self._full_observation = full_observation
         self._parts: dict[AgentID, np.ndarray] | None = None
         self._parts_known = False
@@ -144,9 +145,10 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
 
 
 def make_mamujoco(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:
-    """Makes a MA-MuJoCo team. Episodes are truncated after the robot's number of steps (1000).
+    """Makes a MA-MuJoCo team.
 
-    All agents are given the same reward, counted once. The global state is what a single agent
+    Episodes are truncated after the robot's own number of steps, mostly 1000. All agents are
+    given the same reward, counted once. The global state is what a single agent
     would observe.
 
     Args:

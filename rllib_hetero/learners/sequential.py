@@ -15,7 +15,7 @@ from ray.rllib.utils.annotations import override
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import fold
 from rllib_hetero.learners.minibatches import Minibatch, Rows
-from rllib_hetero.learners.team_learner import CORRECTION, TeamLearner, permutation
+from rllib_hetero.learners.team_learner import CORRECTION, TeamLearner, largest, permutation
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
 
 
@@ -62,6 +62,6 @@ class SequentialLearner(TeamLearner):
         return list(self._layout.team.agents if order == "fixed" else order)
 
     def _note_correction(self, module_id: ModuleID, correction: torch.Tensor) -> None:
-        if len(correction):
-            self._note(module_id, "correction_mean", correction.mean())
-            self._note(module_id, "correction_max", correction.max())
+        mean = correction.sum() / max(self._share.total, 1)
+        self._note(module_id, "correction_mean", mean, over_learners="sum")
+        self._note(module_id, "correction_max", largest(correction), over_learners="max")

@@ -40,7 +40,12 @@ from rllib_hetero.functional import (
     variance_ratio,
 )
 from rllib_hetero.learners.minibatches import Minibatch, Rows, Share, epochs
-from rllib_hetero.reductions import copy_from_first_learner, sum_gradients, sum_over_learners
+from rllib_hetero.reductions import (
+    copy_from_first_learner,
+    max_over_learners,
+    sum_gradients,
+    sum_over_learners,
+)
 from rllib_hetero.team import CRITIC, AgentID, Layout, ModuleID
 
 CORRECTION = "correction"
@@ -66,7 +71,7 @@ class TeamLearner(TorchLearner):
         self._dists = {
             m: distribution_for(self._layout.action_space(m)) for m in self._layout.groups
         }
-        self._statistics: dict[ModuleID, dict[str, list[Tensor]]] = defaultdict(
+        self._statistics: dict[ModuleID, dict[tuple[str, str], list[Tensor]]] = defaultdict(
             lambda: defaultdict(list)
         )
         for module_id in sorted(self.module.keys()):
@@ -128,13 +133,19 @@ class TeamLearner(TorchLearner):
         """
         raise NotImplementedError
 
-    def surrogate(self, ratio: Tensor, advantages: Tensor, correction: Tensor | None) -> Tensor:
-        """The objective (b,) of one agent's samples, to be maximised.
+    def surrogate(
+        self, ratio: Tensor, advantages: Tensor, correction: Tensor | None, config: Any
+    ) -> Tensor:
+        """The objective of each sample, to be maximised. Shapes: (b,), or (b, n_m) at once.
 
         Args:
-            ratio: (b,) new over old probability of the agent's actions.
-            advantages: (b,) the team's advantages.
-            correction: (b,) compound ratio of the agents updated before; None is 1.
+            ratio: New over old probability of the actions.
+            advantages: The team's advantages.
+            correction: Compound ratio of the agents updated before; None is 1.
+            config: The settings of this module.
+
+        Returns:
+            The objective in the shape of `ratio`.
         """
         raise NotImplementedError
 
@@ -142,6 +153,7 @@ class TeamLearner(TorchLearner):
         """HARL Algorithm 4, last line: the critic is fitted after all actors."""
         normalizer = self.module[CRITIC].unwrapped().normalizer
         targets = rows[Columns.VALUE_TARGETS]
+        old = normalizer.denormalize(rows[Columns.VF_PREDS])
         if self.config.value_norm:
             ones = torch.ones_like(targets)
             normalizer.update(sum_over_learners(moments(targets, ones)))
@@ -151,9 +163,8 @@ class TeamLearner(TorchLearner):
             Columns.VALUE_TARGETS: normalizer.normalize(targets),
             ACTIVE: torch.ones_like(targets),
         }
-        num_epochs = self.config.critic_num_epochs or self._epochs
+        num_epochs = self.config.critic_num_epochs
         yield from self._steps(CRITIC, data, key=1_000_000, num_epochs=num_epochs)
-        old = normalizer.denormalize(rows[Columns.VF_PREDS])
         fit = sum_over_learners(error_moments(old, targets, torch.ones_like(targets)))
         self._note(CRITIC, "vf_explained_var", variance_ratio(fit))
         self._log_statistics(CRITIC)
@@ -206,7 +217,7 @@ class TeamLearner(TorchLearner):
         for optimizer in optimizers:
             optimizer.step()
         if rows[RECORD]:
-            self._note(module_id, "loss", loss)
+            self._note(module_id, "loss", loss, over_learners="sum")
         return fwd_out, {module_id: loss.detach()}, {}
 
     @override(TorchLearner)
@@ -222,20 +233,19 @@ class TeamLearner(TorchLearner):
         dist, active, total = self._dists[module_id], rows[ACTIVE], rows[TOTAL]
         log_prob = dist.log_prob(inputs, rows[Columns.ACTIONS])
         ratio = policy_ratio(log_prob, rows[Columns.ACTION_LOGP])
-        objective = self.surrogate(ratio, rows[Columns.ADVANTAGES], rows.get(CORRECTION))
+        objective = self.surrogate(ratio, rows[Columns.ADVANTAGES], rows.get(CORRECTION), config)
         loss = -masked_mean(objective, active, total)
         if config.entropy_coeff or rows[RECORD]:
             entropy = masked_mean(dist.entropy(inputs), active, total)
             loss = loss - config.entropy_coeff * entropy
         if rows[RECORD]:
             log_ratio = log_prob.detach() - rows[Columns.ACTION_LOGP]
-            self._note(module_id, "entropy", entropy)
-            self._note(module_id, "mean_kl", approx_kl(log_ratio, active, total))
+            clipped = clip_fraction(ratio.detach(), config.clip_param, active, total)
+            self._note(module_id, "entropy", entropy, over_learners="sum")
             self._note(
-                module_id,
-                "clip_fraction",
-                clip_fraction(ratio.detach(), config.clip_param, active, total),
+                module_id, "mean_kl", approx_kl(log_ratio, active, total), over_learners="sum"
             )
+            self._note(module_id, "clip_fraction", clipped, over_learners="sum")
         return loss
 
     def _critic_loss(self, config: Any, rows: Rows, values: Tensor) -> Tensor:
@@ -305,9 +315,8 @@ class TeamLearner(TorchLearner):
             sampled = batch[m][Columns.ACTION_LOGP]
             old = [self.log_probs(m, self.agent_rows(batch, a)) for a in agents]
             batch[m][Columns.ACTION_LOGP] = torch.stack(old, dim=1)
-            if len(sampled):
-                gap = (sampled - batch[m][Columns.ACTION_LOGP]).abs() * batch[m][ACTIVE]
-                self._note(m, "sampler_logp_gap", gap.max())
+            gap = (sampled - batch[m][Columns.ACTION_LOGP]).abs() * batch[m][ACTIVE]
+            self._note(m, "sampler_logp_gap", largest(gap), over_learners="max")
 
     def _iteration_seed(self) -> tuple[int, int]:
         """Seeds all that is drawn in this update; the same on every learner."""
@@ -315,14 +324,27 @@ class TeamLearner(TorchLearner):
 
     # ---- metrics ----------------------------------------------------------------------------
 
-    def _note(self, module_id: ModuleID, name: str, value: Tensor) -> None:
-        self._statistics[module_id][name].append(value.detach())
+    def _note(
+        self, module_id: ModuleID, name: str, value: Tensor, *, over_learners: str = "same"
+    ) -> None:
+        """Keeps a scalar until `_log_statistics`.
+
+        `over_learners` says what the learners' values are: the "same", shares of a "sum", or
+        candidates for the "max". Every learner notes the same names in the same order.
+        """
+        self._statistics[module_id][name, over_learners].append(value.detach())
 
     def _log_statistics(self, module_id: ModuleID) -> None:
-        """Logs what was noted since the last call: one mean for each name."""
-        for name, values in self._statistics.pop(module_id, {}).items():
-            mean = torch.stack([v.float() for v in values]).mean()
-            self.metrics.log_value((module_id, name), mean.item(), window=1)
+        """Logs what was noted since the last call: for each name the mean, or the largest."""
+        for (name, over_learners), noted in self._statistics.pop(module_id, {}).items():
+            values = torch.stack([v.float() for v in noted])
+            if over_learners == "max":
+                value = max_over_learners(values.max())
+            elif over_learners == "sum":
+                value = sum_over_learners(values.mean())
+            else:
+                value = values.mean()
+            self.metrics.log_value((module_id, name), value.item(), window=1)
 
     def _log_iteration(self, batch: dict[ModuleID, Rows]) -> None:
         """RLlib counts trained steps in every minibatch; a batch is trained on once."""
@@ -342,6 +364,11 @@ class TeamLearner(TorchLearner):
     @override(Learner)
     def _log_metrics(self, batch: Any) -> None:
         """See `_log_iteration`."""
+
+
+def largest(x: Tensor) -> Tensor:
+    """The largest of numbers >= 0; 0 if there are none."""
+    return x.max() if x.numel() else x.new_zeros(())
 
 
 def permutation(agents: tuple[AgentID, ...], seed: tuple[int, ...]) -> list[AgentID]:

@@ -38,8 +38,9 @@ class TeamActor(TorchRLModule):
     standard deviation is a parameter of its own, within (0, std_y). Discrete and MultiDiscrete
     actions: categorical logits.
 
-    Any RLModule can stand in its place (`config.rl_module(rl_module_spec=...)`) if it returns
-    `Columns.ACTION_DIST_INPUTS` in RLlib's layout: (mean, log std) or concatenated logits.
+    Any RLModule can stand in its place (`config.rl_module(rl_module_spec=...)`) if it maps
+    observations (..., d) to `Columns.ACTION_DIST_INPUTS` (..., p) in RLlib's layout, (mean, log
+    std) or concatenated logits, keeps no state, and is deterministic.
     """
 
     @override(TorchRLModule)

@@ -125,7 +125,7 @@ def _train(
         _save(algo, checkpoint)
     result = RunResult(folder, table.path, folder / "curve.png", checkpoint, latest, steps)
     if iteration:
-        _draw(algo, result, iteration)
+        _draw(algo, result)
     ended = "stopped by a signal" if stop.received is not None else "done"
     what = "no episode ended" if math.isnan(latest) else f"team return {latest:.2f} ({convention})"
     say(f"{ended} after {steps:,} steps, {clock(time.perf_counter() - start)}: {what}")
@@ -135,16 +135,18 @@ def _train(
     return result
 
 
-def _draw(algo: Any, result: RunResult, iterations: int) -> None:
-    from rllib_hetero.reporting.curve import save_curves  # needs matplotlib: only when drawing
+def _draw(algo: Any, result: RunResult) -> None:
+    # Here, so that `python -m rllib_hetero.reporting.curve` finds its module not yet imported.
+    from rllib_hetero.reporting.curve import read_column, save_curves
 
+    points = len(read_column(result.csv, "episode_return_mean")[0])
     name = algo.__class__.__name__
     scenario = (algo.config.env_config or {}).get("scenario", algo.config.env)
     save_curves(
         {name: [result.csv]},
         result.curve,
         title=f"{name}, {scenario}, seed {algo.config.seed}",
-        window=iterations // 20 | 1,
+        window=points // 20 | 1,  # odd, so centred
     )
 
 

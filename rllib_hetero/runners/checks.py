@@ -49,6 +49,12 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
                 f"The environment's state() holds NaN or infinity, {_at(where)}. Mend the "
                 f"environment set with config.environment(...). {_KEPT}"
             )
+    for state in (fragment.last_state, fragment.finals.state):
+        if state is not None and not np.isfinite(state).all():
+            return (
+                "The environment's state() holds NaN or infinity at the end of an episode. Mend "
+                f"the environment set with config.environment(...). {_KEPT}"
+            )
     for m, last in fragment.last_observations.items():
         if not (np.isfinite(last).all() and np.isfinite(fragment.finals.observations[m]).all()):
             return (

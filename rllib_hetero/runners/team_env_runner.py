@@ -199,7 +199,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
                 up to a multiple of E. Without either number: one rollout fragment.
             num_episodes: Exactly that many whole episodes enter the metrics, shared evenly over
                 the environments, so that short episodes are not favoured. Starts from fresh
-                resets.
+                resets. Further episodes, run while others are awaited, do not end for callbacks.
             explore: Sampled (True) or greedy (False) actions; None: `config.explore`.
             random_actions: Uniformly random actions instead of the policy's.
             force_reset: Start from fresh resets.
@@ -259,6 +259,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         """
         recorder = Recorder(self._layout, num_steps, self.num_envs)
         noise = self._draw_noise(num_steps) if explore else None
+        if random_actions:
+            self._seed_spaces()
         forwards = [
             stacked_forward([self.module[m] for m in members], explore=explore)
             for members in self._layout.stacks
@@ -267,14 +269,25 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         t = 0
         while t < num_steps and quota.any():
             recorder.observe(t, self.env)
+            recorder.valid[t] = quota > 0  # What runs on after its last episode is not data.
             before = time.perf_counter()
             with torch.inference_mode():
                 self._forward(recorder, t, forwards, noise)
             if random_actions:
-                self._act_randomly(recorder, t)
-            actions = self._actions_for_env(recorder, t)
+                actions = self._random_actions(recorder, t)
+            else:
+                actions = self._actions_for_env(recorder, t)
             between = time.perf_counter()
-            outcome = self.env.step(actions)
+            try:
+                outcome = self.env.step(actions)
+            except TeamDataError:
+                raise
+            except Exception:
+                # Environments may refuse the actions that a policy draws from NaN.
+                problem = find_problem(recorder.finish(t + 1, self.env), self._layout)
+                if problem:
+                    raise TeamDataError(problem) from None
+                raise
             in_module += between - before
             in_env += time.perf_counter() - between
             self._record(recorder, t, outcome, quota)
@@ -307,11 +320,19 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             inputs[...] = forwards[i](rows).cpu().numpy().reshape(inputs.shape)
             arrays.actions[t] = dist.act(inputs, None if noise is None else noise[i][t])
 
-    def _act_randomly(self, recorder: Recorder, t: int) -> None:
+    def _seed_spaces(self) -> None:
+        seeds = self._stream(2, self._num_samples).generate_state(len(self._layout.team.agents))
+        self._num_samples += 1
+        for space, seed in zip(self._layout.team.action_spaces.values(), seeds, strict=True):
+            space.seed(int(seed))
+
+    def _random_actions(self, recorder: Recorder, t: int) -> dict[AgentID, np.ndarray]:
+        actions = {}
         for agent, (m, k) in self._layout.slot_of.items():
             space = self._layout.team.action_spaces[agent]
-            for e in range(self.num_envs):
-                recorder.actions[m][t, e, k] = space.sample()
+            actions[agent] = recorder.actions[m][t, :, k]
+            actions[agent][...] = [space.sample() for _ in range(self.num_envs)]
+        return actions
 
     def _actions_for_env(self, recorder: Recorder, t: int) -> dict[AgentID, np.ndarray]:
         return {
@@ -341,9 +362,9 @@ class TeamEnvRunner(MultiAgentEnvRunner):
                 continue
             if outcome.truncated[e]:
                 recorder.add_final(t, e, self.env)
-            self._callback("on_episode_end", e, outcome)
             if quota[e] > 0:
                 quota[e] -= 1
+                self._callback("on_episode_end", e, outcome)
                 self._log_episode(e)
         self._reset(ended)
 
@@ -444,6 +465,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             number -= self._lengths == 0
         return {
             "worker_index": self.worker_index or 0,
+            "in_evaluation": self.config.in_evaluation,
             "num_samples": self._num_samples,
             "episode_number": number.tolist(),
             "entropy": self._entropy,
@@ -470,5 +492,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
     def set_state(self, state: StateDict) -> None:
         super().set_state(state)
         # RLlib also sends one runner's state to others, for its connectors.
-        if state.get(PROGRESS, {}).get("worker_index") == (self.worker_index or 0):
-            self.set_progress(state[PROGRESS])
+        whose = state.get(PROGRESS, {})
+        own = (self.worker_index or 0, self.config.in_evaluation)
+        if (whose.get("worker_index"), whose.get("in_evaluation")) == own:
+            self.set_progress(whose)

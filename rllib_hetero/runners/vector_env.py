@@ -37,8 +37,9 @@ class VectorTeamEnv(ABC):
     """E environments of one team, stepped together.
 
     Subclass it for an environment that is batched by nature (a jitted simulator), and give the
-    class, or a function that makes one, to `config.environment(...)`: it is called with the
-    `env_config`, which then holds `num_envs`. Never resets by itself: the runner reads the
+    class to `config.environment(...)`: it is called with the `env_config`, to which `num_envs` is
+    added. A registered name or a function works too; it is first called without `num_envs`, and
+    then reads `config.get("num_envs", 1)`. Never resets by itself: the runner reads the
     final observations first, then calls `reset` for the environments that are done.
 
     Attributes:
@@ -182,11 +183,24 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                     row[self._index[a]] = r
             except KeyError as error:
                 raise TeamDataError(self._unknown_agent(error.args[0], "rewards")) from None
-            if term["__all__"]:
+            except (TypeError, ValueError):
+                raise TeamDataError(f"The reward of agent {a!r} is not a number: {r!r}.") from None
+            over = term.get("__all__")
+            if over is None:
+                raise TeamDataError(
+                    "The environment's terminateds lack the key '__all__'. step() must return it, "
+                    "True once the episode is over for the whole team."
+                )
+            if over:
                 terminated[e] = True
             elif trunc.get("__all__", False):
                 truncated[e] = True
-            elif len(obs) != len(agents) or True in term.values() or True in trunc.values():
+            elif (
+                not everyone[e]
+                or len(obs) != len(agents)
+                or True in term.values()
+                or True in trunc.values()
+            ):
                 self._mark_living(e, obs, term, trunc)
         return Outcome(rewards, terminated, truncated, failed)
 
@@ -202,7 +216,10 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                 continue
             if getattr(x, "shape", None) != shape:
                 x = self._as_observation(agent, x)
-            rows[e] = x
+            try:
+                rows[e] = x
+            except (TypeError, ValueError):
+                rows[e] = self._as_observation(agent, x)
         if not self._index.keys() >= observations.keys():
             unknown = next(a for a in observations if a not in self._index)
             raise TeamDataError(self._unknown_agent(unknown, "observations"))
@@ -217,7 +234,15 @@ class SyncVectorTeamEnv(VectorTeamEnv):
 
     def _mark_living(self, e: int, obs: dict, term: dict, trunc: dict) -> None:
         for i, (agent, rows, _) in enumerate(self._rows):
-            alive = agent in obs and not term.get(agent, False) and not trunc.get(agent, False)
+            dies = term.get(agent, False) or trunc.get(agent, False)
+            alive = agent in obs and not dies
+            if alive != self.active[e, i] and not dies:
+                did = "returned after its end" if alive else "left without an end"
+                raise TeamDataError(
+                    f"The agent {agent!r} {did}. Agents of a team act in every step until they "
+                    "die: set terminateds[agent] or truncateds[agent] once, in the step in which "
+                    "it dies. Environments with turns are not supported."
+                )
             self.active[e, i] = alive
             if not alive:
                 rows[e] = 0.0
@@ -250,9 +275,6 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                 "returned by reset(), and may die later. For agents that come and go, list all "
                 "of them and end their part with terminateds[agent] = True."
             )
-        for agent, x in observations.items():
-            if np.asarray(x).dtype.kind not in "fiub":
-                self._as_observation(agent, x)
 
     def _unknown_agent(self, agent: AgentID, where: str) -> str:
         return (

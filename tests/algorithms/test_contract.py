@@ -114,9 +114,9 @@ def test_trains_with_remote_runners_and_two_learners(name):
     algo.stop()
     assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 800
     for module in algo.config.layout.groups:
-        assert any(
-            not np.array_equal(after[k], before[k]) for k in before if k[0] == module
-        ), f"{module} did not change"
+        assert any(not np.array_equal(after[k], before[k]) for k in before if k[0] == module), (
+            f"{module} did not change"
+        )
 
 
 def test_every_name_in_all_exists():

@@ -1,0 +1,144 @@
+"""Stacked actors give what each of them gives by itself, and others are called one by one."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from ray.rllib.core import Columns
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.stacked import stacked_forward
+
+ROWS = 6
+SPACES = {
+    "box": Box(-1.0, 1.0, (3,), np.float32),
+    "discrete": Discrete(5),
+    "multi": MultiDiscrete([2, 3]),
+}
+
+
+class Counted(TeamActor):
+    """An actor of another class than the library's; counts its calls."""
+
+    calls = 0
+
+    def _forward(self, batch, **kwargs):
+        self.calls += 1
+        return super()._forward(batch, **kwargs)
+
+
+class Custom(TorchRLModule):
+    """A user's module that explores otherwise than it acts."""
+
+    def setup(self):
+        self.layer = torch.nn.Linear(4, 3)
+
+    def _forward(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: self.layer(batch[Columns.OBS])}
+
+    def _forward_exploration(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: 2 * self.layer(batch[Columns.OBS])}
+
+
+def actor(space, *, size=4, cls=TeamActor, **model):
+    module = cls(
+        observation_space=Box(-1.0, 1.0, (size,), np.float32),
+        action_space=space,
+        model_config={"hidden_sizes": [8, 7], "actor_head_gain": 1.0, **model},
+    )
+    for p in module.parameters():  # All weights different, those of LayerNorm and std too.
+        p.data += 0.3 * torch.randn_like(p)
+    return module.eval()
+
+
+def one_by_one(modules, x):
+    with torch.no_grad():
+        return torch.stack(
+            [
+                m.forward_inference({Columns.OBS: rows})[Columns.ACTION_DIST_INPUTS]
+                for m, rows in zip(modules, x, strict=True)
+            ]
+        )
+
+
+def is_batched(modules, monkeypatch, x):
+    """Whether the stack leaves the modules' own forward pass alone."""
+    called = []
+    monkeypatch.setattr(TeamActor, "_forward", lambda *args, **kwargs: called.append(1))
+    forward = stacked_forward(modules, explore=False)
+    with contextlib.suppress(AttributeError, TypeError):  # The replacement returns no output.
+        forward(x)
+    monkeypatch.undo()
+    return not called
+
+
+@pytest.mark.parametrize("explore", [False, True])
+@pytest.mark.parametrize("num", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", list(SPACES))
+def test_stack_equals_each_modules_own_forward(kind, num, explore, monkeypatch):
+    torch.manual_seed(num)
+    modules = [actor(SPACES[kind]) for _ in range(num)]
+    x = torch.randn(num, ROWS, 4)
+    out = stacked_forward(modules, explore=explore)(x)
+    torch.testing.assert_close(out, one_by_one(modules, x), rtol=1e-5, atol=1e-6)
+    assert is_batched(modules, monkeypatch, x)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"layer_norm": False},
+        {"activation": "tanh"},
+        {"activation": "selu", "hidden_sizes": [6]},
+        {"std_x": 2.0, "std_y": 1.0},
+    ],
+)
+def test_every_architecture_is_stacked(model, monkeypatch):
+    torch.manual_seed(0)
+    modules = [actor(SPACES["box"], **model) for _ in range(3)]
+    x = torch.randn(3, ROWS, 4)
+    out = stacked_forward(modules, explore=False)(x)
+    torch.testing.assert_close(out, one_by_one(modules, x), rtol=1e-5, atol=1e-6)
+    assert is_batched(modules, monkeypatch, x)
+
+
+@pytest.mark.parametrize("other", [{"hidden_sizes": [8, 9]}, {"activation": "tanh"},
+                                   {"layer_norm": False}, {"std_y": 2.0}])  # fmt: skip
+def test_actors_of_unequal_make_give_their_own_outputs(other):
+    torch.manual_seed(0)
+    modules = [actor(SPACES["box"]), actor(SPACES["box"], **other)]
+    x = torch.randn(2, ROWS, 4)
+    out = stacked_forward(modules, explore=False)(x)
+    torch.testing.assert_close(out, one_by_one(modules, x), rtol=1e-5, atol=1e-6)
+
+
+def test_subclass_of_the_actor_is_called_itself():
+    modules = [actor(SPACES["box"], cls=Counted) for _ in range(2)]
+    x = torch.randn(2, ROWS, 4)
+    out = stacked_forward(modules, explore=True)(x)
+    assert [m.calls for m in modules] == [1, 1]
+    torch.testing.assert_close(out, one_by_one(modules, x))
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_custom_module_is_called_with_the_pass_that_is_meant(explore):
+    spaces = {"observation_space": Box(-1.0, 1.0, (4,), np.float32), "action_space": Discrete(3)}
+    modules = [Custom(**spaces).eval() for _ in range(2)]
+    x = torch.randn(2, ROWS, 4)
+    out = stacked_forward(modules, explore=explore)(x)
+    expected = one_by_one(modules, x) * (2 if explore else 1)
+    torch.testing.assert_close(out, expected)
+
+
+def test_function_keeps_the_weights_it_was_made_with():
+    modules = [actor(SPACES["box"]) for _ in range(2)]
+    x = torch.randn(2, ROWS, 4)
+    forward = stacked_forward(modules, explore=False)
+    before = forward(x)
+    for p in modules[1].parameters():
+        p.data += 1.0
+    torch.testing.assert_close(forward(x), before)
+    assert not torch.allclose(stacked_forward(modules, explore=False)(x)[1], before[1])
