@@ -244,9 +244,7 @@ def small(config, env=ScriptedTeam, env_config=None, *, num_envs=2, batch=20, **
         .learners(num_learners=0)
         .rl_module(model_config={"hidden_sizes": [16], "actor_head_gain": 0.5})
         .debugging(seed=3, log_level="ERROR")
-        .api_stack(
-            enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True
-        )
+        .api_stack(enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True)
     )
 
 

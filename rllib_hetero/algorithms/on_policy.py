@@ -300,6 +300,9 @@ class OnPolicyAlgorithm(Algorithm):
 
     @override(Algorithm)
     def set_state(self, state: StateDict) -> None:
+        for runners in (self.env_runner_group, self.eval_env_runner_group):
+            if runners is not None:
+                runners.foreach_env_runner(_accept_earlier_weights)
         super().set_state(state)
         saved = {p["worker_index"]: p for p in state.get(RUNNER_PROGRESS, [])}
         if saved:
@@ -331,6 +334,11 @@ class OnPolicyAlgorithm(Algorithm):
         # RLlib returns the path without the URI's scheme.
         export_policies(self, str(path or saved), filesystem=kwargs.get("filesystem"))
         return saved
+
+
+def _accept_earlier_weights(runner: Any) -> None:
+    """Runners keep weights that are newer than those they are sent, but for a first time."""
+    runner._weights_seq_no = 0
 
 
 def _get_progress(runner: Any) -> StateDict | None:

@@ -15,7 +15,10 @@ class TeamTrainingData(TrainingData):
 
     @override(TrainingData)
     def shard(self, num_shards: int, **kwargs: Any) -> list[tuple[TrainingData, dict]]:
-        shards = shard(self.episodes, num_shards)
+        # A learner without an environment is given no rows of the same shapes, so that it can
+        # take part in the sums.
+        nothing = [self.episodes[0].select(range(0))]
+        shards = [fragments or nothing for fragments in shard(self.episodes, num_shards)]
         counts = [sum(f.env_steps() for f in fragments) for fragments in shards]
         return [
             (

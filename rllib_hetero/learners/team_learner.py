@@ -23,7 +23,9 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED,
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
+    WEIGHTS_SEQ_NO,
 )
+from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
@@ -93,6 +95,14 @@ class TeamLearner(TorchLearner):
             params=params,
             lr_or_lr_schedule=lr,
         )
+
+    @override(Learner)
+    def set_state(self, state: StateDict) -> None:
+        if WEIGHTS_SEQ_NO in state:
+            # RLlib keeps weights that are newer than the state's. Whoever restores an earlier
+            # checkpoint wants all of it, not its optimisers under the later weights.
+            self._weights_seq_no = 0
+        super().set_state(state)
 
     # ---- the iteration ----------------------------------------------------------------------
 

@@ -33,16 +33,17 @@ def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
     def one_by_one(x: Tensor) -> Tensor:
         # The underscored methods: the public ones walk the module tree twice per call to switch
         # train and eval mode, which costs as much as a small network.
-        outs = [
-            (m._forward_exploration if explore else m._forward_inference)({Columns.OBS: rows})
-            for m, rows in zip(modules, x, strict=True)
-        ]
+        with torch.no_grad():
+            outs = [
+                (m._forward_exploration if explore else m._forward_inference)({Columns.OBS: rows})
+                for m, rows in zip(modules, x, strict=True)
+            ]
         return torch.stack([out[Columns.ACTION_DIST_INPUTS] for out in outs])
 
     return one_by_one
 
 
-@torch.no_grad()
+@torch.no_grad()  # The stacked copies need no gradient, so neither does what they compute.
 def _batched(actors: Sequence[TeamActor]) -> Forward:
     layers = [_stack_layer(layer) for layer in zip(*(a.body for a in actors), strict=True)]
     layers.append(_stack_layer([a.head for a in actors]))

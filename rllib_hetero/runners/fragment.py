@@ -141,5 +141,4 @@ def shard(fragments: list[TeamFragment], num_shards: int) -> list[list[TeamFragm
             runs.append((k, f, e, e + 1))
     for k, f, first, end in runs:
         shards[k].append(f.select(range(first, end)))
-    nothing = fragments[0].select(range(0))  # Has all columns, and no rows.
-    return [pieces or [nothing] for pieces in shards]
+    return shards

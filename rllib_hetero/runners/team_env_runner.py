@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
@@ -44,17 +44,31 @@ from rllib_hetero.modules.stacked import Forward, stacked_forward
 from rllib_hetero.runners.actions import action_transform
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.env_creator import env_creator
-from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.runners.recorder import Recorder
+from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
 from rllib_hetero.team import AgentID, Layout
 
 PROGRESS = "team_progress"
 NUM_ENV_FAILURES_LIFETIME = "num_env_failures_lifetime"
-_EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 # Evaluation stops when its episodes are done; it only needs room for a stretch of steps.
 _EVALUATION_STRETCH = 64
+
+
+@contextmanager
+def _few_threads(config: AlgorithmConfig) -> Iterator[None]:
+    """Gives torch as many threads as the runner has CPUs.
+
+    Ray does so for remote runners. In the driver, torch takes all cores: threads that wait for
+    each other at every small operator, and slow down tenfold where the cores are busy.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(config.num_cpus_per_env_runner)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TeamEnvRunner(MultiAgentEnvRunner):
@@ -85,7 +99,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             )
             for a, space in self._layout.team.action_spaces.items()
         }
-        self._used_callbacks = {n for n in _EPISODE_CALLBACKS if self._is_used(n)}
+        self._episode_callbacks = EpisodeCallbacks(self, self._callbacks)
 
     # ---- environments -----------------------------------------------------------------------
 
@@ -152,24 +166,11 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         self.env.reset(envs, seeds)
         for e in envs:
             self._episode_number[e] += 1
-            self._lengths[e] = 0
-            self._agent_steps[e] = 0
-            self._agent_returns[e] = 0.0
-            self._team_returns[e] = 0.0
-            self._started[e] = time.perf_counter()
-            if self._used_callbacks:
-                self._episodes[e] = TeamEpisode(self._layout.team, e)
-                self._callback("on_episode_created", e)
-                self._callback("on_episode_start", e)
+            self._tally.start(e)
+            self._episode_callbacks.start(self._layout.team, e)
 
     def _reset_all(self) -> None:
-        num_agents = len(self._layout.team.agents)
-        self._lengths = np.zeros(self.num_envs, np.int64)
-        self._agent_steps = np.zeros((self.num_envs, num_agents), np.int64)
-        self._agent_returns = np.zeros((self.num_envs, num_agents))
-        self._team_returns = np.zeros(self.num_envs)
-        self._started = np.zeros(self.num_envs)
-        self._episodes: dict[int, TeamEpisode] = {}
+        self._tally = Tally(self._layout.team, self.num_envs)
         self._reset(range(self.num_envs))
         self._needs_initial_reset = False
 
@@ -214,7 +215,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             raise ValueError("Give `num_timesteps` or `num_episodes`, not both.")
         explore = self.config.explore if explore is None else explore
         self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
-        with self.metrics.log_time(SAMPLE_TIMER):
+        with self.metrics.log_time(SAMPLE_TIMER), _few_threads(self.config):
             try:
                 if num_timesteps is None and num_episodes is None:
                     if self.config.batch_mode == "complete_episodes":
@@ -271,8 +272,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             recorder.observe(t, self.env)
             recorder.valid[t] = quota > 0  # What runs on after its last episode is not data.
             before = time.perf_counter()
-            with torch.inference_mode():
-                self._forward(recorder, t, forwards, noise)
+            self._forward(recorder, t, forwards, noise)
             if random_actions:
                 actions = self._random_actions(recorder, t)
             else:
@@ -344,13 +344,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         recorder.rewards[t] = outcome.rewards
         recorder.terminated[t] = outcome.terminated
         recorder.truncated[t] = outcome.truncated
-        self._agent_steps += recorder.active[t]
-        self._agent_returns += outcome.rewards
-        self._team_returns += self._layout.team.team_reward(outcome.rewards)
-        self._lengths += 1
-        if "on_episode_step" in self._used_callbacks:
-            for i in np.flatnonzero(~outcome.failed):
-                self._callback("on_episode_step", int(i), outcome)
+        self._tally.add(outcome.rewards, recorder.active[t])
+        self._episode_callbacks.step(~outcome.failed, outcome, self._tally)
         over = outcome.terminated | outcome.truncated | outcome.failed
         if not over.any():
             return
@@ -364,7 +359,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
                 recorder.add_final(t, e, self.env)
             if quota[e] > 0:
                 quota[e] -= 1
-                self._callback("on_episode_end", e, outcome)
+                self._episode_callbacks.end(e, outcome, self._tally)
                 self._log_episode(e)
         self._reset(ended)
 
@@ -378,60 +373,21 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         )
         return fragment
 
-    # ---- callbacks and metrics --------------------------------------------------------------
-
-    def _is_used(self, name: str) -> bool:
-        functions = getattr(self.config, f"callbacks_{name}", None)
-        overridden = any(
-            getattr(type(c), name, None) is not getattr(RLlibCallback, name, None)
-            for c in self._callbacks
-        )
-        return bool(functions) or overridden
-
-    def _callback(self, name: str, e: int, outcome: Outcome | None = None) -> None:
-        if name not in self._used_callbacks:
-            return
-        if outcome is not None:
-            self._episodes[e].update(
-                length=int(self._lengths[e]),
-                agent_returns=self._agent_returns[e].copy(),
-                team_return=float(self._team_returns[e]),
-                infos=self.env.infos[e],
-                terminated=bool(outcome.terminated[e]),
-                truncated=bool(outcome.truncated[e]),
-            )
-        kwargs = {
-            "episode": self._episodes[e],
-            "env_runner": self,
-            "metrics_logger": self.metrics,
-            "env": self.env,
-            "rl_module": self.module,
-            "env_index": e,
-        }
-        if name == "on_episode_end":
-            kwargs["prev_episode_chunks"] = []
-        make_callback(
-            name,
-            callbacks_objects=self._callbacks,
-            callbacks_functions=getattr(self.config, f"callbacks_{name}"),
-            kwargs=kwargs,
-        )
+    # ---- metrics ----------------------------------------------------------------------------
 
     def _log_episode(self, e: int) -> None:
-        agents = self._layout.team.agents
-        returns = self._agent_returns[e].tolist()
-        by_agent = dict(zip(map(str, agents), returns, strict=True))
+        agents, tally = self._layout.team.agents, self._tally
+        by_agent = dict(zip(map(str, agents), tally.agent_returns[e].tolist(), strict=True))
         by_module = {
             m: sum(by_agent[str(a)] for a in members) for m, members in self._layout.groups.items()
         }
-        steps = self._agent_steps[e].tolist()
         self._log_episode_metrics(
-            int(self._lengths[e]),
-            float(self._team_returns[e]),
-            time.perf_counter() - self._started[e],
+            int(tally.lengths[e]),
+            tally.team_return(e),
+            time.perf_counter() - tally.started[e],
             by_agent,
             by_module,
-            dict(zip(by_agent, steps, strict=True)),
+            dict(zip(by_agent, tally.agent_steps[e].tolist(), strict=True)),
         )
         self.metrics.log_value(NUM_EPISODES, 1, reduce="sum")
         self.metrics.log_value(NUM_EPISODES_LIFETIME, 1, reduce="lifetime_sum")
@@ -462,7 +418,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         # An episode that has just been reset has not begun: a restored runner resets it again.
         number = self._episode_number.copy() if self.env is not None else np.zeros(0, np.int64)
         if self.env is not None and not self._needs_initial_reset:
-            number -= self._lengths == 0
+            number -= self._tally.lengths == 0
         return {
             "worker_index": self.worker_index or 0,
             "in_evaluation": self.config.in_evaluation,

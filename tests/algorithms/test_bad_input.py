@@ -189,10 +189,11 @@ BAD_SETTINGS = {
             ("lambda_", 1.5),
             ("gamma", -0.1),
             ("gamma", 1.1),
-            ("entropy_coeff", -1),
+            # Not -1: RLlib reads that as "deprecated" where it copies a config, and drops it.
+            ("entropy_coeff", -0.5),
             ("num_epochs", 0),
             ("vf_clip_param", 0),
-            ("vf_huber_delta", -1.0),
+            ("vf_huber_delta", -0.5),
         ]
     },
 }
@@ -258,7 +259,10 @@ def having(key, value):
 
 X = np.zeros(5, np.float32)
 BROKEN = {
-    "an agent less": ({"reset": without("b")}, r"Missing after reset\(\): \['b'\].*possible_agents"),
+    "an agent less": (
+        {"reset": without("b")},
+        r"Missing after reset\(\): \['b'\].*possible_agents",
+    ),
     "an agent more": ({"reset": having("d", X)}, r"new: \['d'\].*possible_agents"),
     "a new agent in a step": ({"step": having("d", X)}, r"observations for the agent 'd'"),
     "a reward for nobody": ({"rewards": having("d", 1.0)}, r"rewards for the agent 'd'"),

@@ -89,7 +89,11 @@ def assert_identical(a, b):
 
 
 def whole_and_resumed(config, tmp_path, how):
-    """Results and final states of 4 iterations at once, and of 2, a restore, and 2."""
+    """Results and final states of 4 iterations at once, and of 2, a restore, and 2.
+
+    `how` it is restored: "from_checkpoint" makes a new algorithm, "restore_from_path" uses a new
+    one, "in_place" the old one after it has gone on.
+    """
     whole = config.copy(copy_frozen=False).build_algo()
     expected = train(whole, 4)
     expected_state = learner_state(whole)
@@ -101,20 +105,22 @@ def whole_and_resumed(config, tmp_path, how):
     path = before.save_to_path(tmp_path / "checkpoint")
     # More training must not reach into the checkpoint.
     before.train()
-    before.stop()
 
-    if how == "from_checkpoint":
-        after = Algorithm.from_checkpoint(path)
-    else:
-        after = config.copy(copy_frozen=False).build_algo()
+    if how == "in_place":
+        after = before
         after.restore_from_path(path)
+    else:
+        before.stop()
+        if how == "from_checkpoint":
+            after = Algorithm.from_checkpoint(path)
+        else:
+            after = config.copy(copy_frozen=False).build_algo()
+            after.restore_from_path(path)
     assert_identical(saved_state, learner_state(after))
     got += train(after, 2)
     state = learner_state(after)
-    runners = after.env_runner_group
-    numbers = runners.foreach_env_runner(lambda r: r.get_progress(), local_env_runner=True)
     after.stop()
-    return (expected, expected_state), (got, state), numbers
+    return (expected, expected_state), (got, state)
 
 
 def assert_resumed(whole, resumed):
@@ -150,20 +156,33 @@ def assert_is_a_run(whole):
         pytest.param(
             HAPPOConfig, "restore_from_path", {"minibatch_size": 64}, id="happo-minibatches"
         ),
+        pytest.param(HAPPOConfig, "in_place", {}, id="happo-in_place"),
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(cls, how, training, tmp_path):
-    whole, resumed, _ = whole_and_resumed(spread(cls, **training), tmp_path, how)
+    whole, resumed = whole_and_resumed(spread(cls, **training), tmp_path, how)
     assert_is_a_run(whole)
     assert_resumed(whole, resumed)
 
 
 def test_resumed_run_with_remote_runners_is_the_uninterrupted_one(tmp_path):
-    config = spread(HAPPOConfig, runners=2)
-    whole, resumed, progress = whole_and_resumed(config, tmp_path, "from_checkpoint")
+    algo = spread(HAPPOConfig, runners=2).build_algo()
+    results = train(algo, 2)
+    path = algo.save_to_path(tmp_path / "checkpoint")
+    results += train(algo, 2)
+    whole = results, learner_state(algo)
     assert_is_a_run(whole)
-    assert_resumed(whole, resumed)
-    # 4 iterations of 2 episodes in each of 2 environments.
-    remote = [p for p in progress if p["worker_index"] > 0]
-    assert [p["episode_number"] for p in remote] == [[8, 8], [8, 8]]
-    assert [p["num_samples"] for p in remote] == [4, 4]
+
+    # New runners, in new processes, and the old ones, that are at later weights and episodes.
+    new = Algorithm.from_checkpoint(path)
+    algo.restore_from_path(path)
+    for resumed in (new, algo):
+        results = whole[0][:2] + train(resumed, 2)
+        assert_resumed(whole, (results, learner_state(resumed)))
+        # 4 iterations of 2 episodes in each of 2 environments.
+        progress = resumed.env_runner_group.foreach_env_runner(
+            lambda runner: runner.get_progress(), local_env_runner=False
+        )
+        assert [p["episode_number"] for p in progress] == [[8, 8], [8, 8]]
+        assert [p["num_samples"] for p in progress] == [4, 4]
+        resumed.stop()

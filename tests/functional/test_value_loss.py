@@ -108,7 +108,7 @@ def test_explained_variance_of_constant_or_no_targets_is_zero():
     values = torch.linspace(0.0, 1.0, 7)
     assert explained_variance(values, values, torch.zeros(7)).item() == 0.0
     # Of equal targets, rounding may leave a variance that is not quite 0.
-    for constant in torch.linspace(0.1, 50.0, 40):
+    for constant in torch.linspace(0.1, 50.0, 40, dtype=torch.float64):
         targets = constant.expand(7)
         assert explained_variance(values, targets, torch.ones(7)).item() == 0.0
 

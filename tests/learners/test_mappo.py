@@ -50,7 +50,9 @@ def test_shared_network_sees_which_agent_it_is():
     seen = fragment.observations["shared"]
     assert seen.shape[-1] == 3 + 3
     for k in range(3):
-        assert np.array_equal(seen[:, :, k, 3:], np.broadcast_to(np.eye(3)[k], (*seen.shape[:2], 3)))
+        assert np.array_equal(
+            seen[:, :, k, 3:], np.broadcast_to(np.eye(3)[k], (*seen.shape[:2], 3))
+        )
     # And it matters: the columns of the first layer that read it have been learned from.
     at_start = SlowTeam(make_learner(learner.config)).actors["shared"].weights()["body.1.weight"]
     change = learner.module["shared"].state_dict()["body.1.weight"] - at_start

@@ -61,9 +61,7 @@ def test_example_1_of_harl(seed):
     before = matrix_return(p, p)
     after = {}
     for cls in (HAPPOConfig, MAPPOConfig):
-        probabilities = [
-            float(x.softmax(-1)[0]) for x in one_update(cls, MatrixTeam, **kwargs)
-        ]
+        probabilities = [float(x.softmax(-1)[0]) for x in one_update(cls, MatrixTeam, **kwargs)]
         after[cls] = matrix_return(*probabilities)
     # Near the argmax: the worst joint action for one, the best for the other.
     assert after[MAPPOConfig] < -0.8 < before

@@ -195,8 +195,10 @@ def test_runners_that_die(ray_local, tmp_path, caplog):
     assert not toys.equal(before, toys.parameters(algo))  # with the other runner's data
     results = train_until(
         algo,
-        lambda r: r["fault_tolerance"]["num_healthy_workers"] == 2
-        and r["env_runners"]["num_env_steps_sampled"] == 40,
+        lambda r: (
+            r["fault_tolerance"]["num_healthy_workers"] == 2
+            and r["env_runners"]["num_env_steps_sampled"] == 40
+        ),
     )
     assert results[-1]["fault_tolerance"]["num_remote_worker_restarts"] == 1
     # The survivor still has its seeds; those of the new one have never been.
@@ -213,9 +215,7 @@ def test_runners_that_die(ray_local, tmp_path, caplog):
     assert "this iteration trains nothing" in caplog.text
     assert "sample_timeout_s" in caplog.text
     assert toys.equal(before, toys.parameters(algo))
-    results = train_until(
-        algo, lambda r: r["fault_tolerance"]["num_remote_worker_restarts"] == 3
-    )
+    results = train_until(algo, lambda r: r["fault_tolerance"]["num_remote_worker_restarts"] == 3)
     assert not toys.equal(before, toys.parameters(algo))
     assert np.isfinite(results[-1]["env_runners"]["episode_return_mean"])
     # The new runners hold the learner's weights.

@@ -11,7 +11,7 @@ from runner_toys import Drift, DriftBatch, ScriptedTeam
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig, TeamError
 from rllib_hetero.functional import distribution_for
-from rllib_hetero.runners import team_env_runner
+from rllib_hetero.runners import tally, team_env_runner
 from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.vector_env import SyncVectorTeamEnv
 from rllib_hetero.team import CRITIC
@@ -111,14 +111,18 @@ def seeds_of(runner, steps=22):
     return [env.seeds for env in runner.env.envs]
 
 
+def flat(lists):
+    return [x for part in lists for x in part]
+
+
 def test_reset_seeds_are_all_unequal():
     seeds = []
     for worker_index in range(3):
         runner = runner_of(num_envs=3, worker_index=worker_index)
-        seeds += sum(seeds_of(runner), [])
+        seeds += flat(seeds_of(runner))
         config = runner.config.copy(copy_frozen=False)
         config.in_evaluation = True
-        seeds += sum(seeds_of(toys.make_runner(config, worker_index=worker_index)), [])
+        seeds += flat(seeds_of(toys.make_runner(config, worker_index=worker_index)))
     assert len(seeds) == 3 * 2 * 3 * 5  # runners, evaluation, sub-environments, episodes
     assert len(set(seeds)) == len(seeds)
     assert all(type(s) is int and 0 <= s < 2**31 for s in seeds)
@@ -132,7 +136,7 @@ def test_reset_seeds_follow_from_the_config():
     for e in range(2):
         n = min(len(seeds[e]), len(other[e]))
         assert n > 2 and seeds[e][:n] == other[e][:n]
-    assert set(sum(seeds, [])).isdisjoint(sum(seeds_of(runner_of(seed=4)), []))
+    assert set(flat(seeds)).isdisjoint(flat(seeds_of(runner_of(seed=4))))
     # Without a seed, two runs differ.
     assert seeds_of(runner_of(seed=None)) != seeds_of(runner_of(seed=None))
 
@@ -574,12 +578,9 @@ def test_callbacks_of_one_kind_only_are_not_paid_for(monkeypatch):
     assert ends == [5] * 4 and len(updates) == 4  # not at each of 24 steps
 
     # Without any, not even an episode object is made.
-    monkeypatch.setattr(team_env_runner, "TeamEpisode", None)
-    monkeypatch.setattr(
-        team_env_runner,
-        "make_callback",
-        lambda name, **_: updates.append(name),
-    )
+    monkeypatch.setattr(tally, "TeamEpisode", None)
+    for module in (team_env_runner, tally):
+        monkeypatch.setattr(module, "make_callback", lambda name, **_: updates.append(name))
     updates.clear()
     runner_of().sample(num_timesteps=24)
     assert updates == ["on_environment_created", "on_sample_end"]

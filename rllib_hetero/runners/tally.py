@@ -1,0 +1,130 @@
+"""Running counts of the episodes under way, from which metrics and callbacks are served."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.callbacks.utils import make_callback
+
+from rllib_hetero.runners.episode import TeamEpisode
+from rllib_hetero.runners.vector_env import Outcome
+from rllib_hetero.team import Team
+
+
+class Tally:
+    """Lengths and returns of E episodes, as arrays.
+
+    Attributes:
+        lengths: (E,) steps so far.
+        agent_steps: (E, n) steps in which the agent was alive.
+        agent_returns: (E, n) sums of the agents' rewards.
+        started: (E,) when the episode was reset, by `time.perf_counter`.
+    """
+
+    def __init__(self, team: Team, num_envs: int) -> None:
+        self._team = team
+        self.lengths = np.zeros(num_envs, np.int64)
+        self.agent_steps = np.zeros((num_envs, len(team.agents)), np.int64)
+        self.agent_returns = np.zeros((num_envs, len(team.agents)))
+        self.started = np.zeros(num_envs)
+
+    def start(self, e: int) -> None:
+        """Environment e begins an episode."""
+        self.lengths[e] = 0
+        self.agent_steps[e] = 0
+        self.agent_returns[e] = 0.0
+        self.started[e] = time.perf_counter()
+
+    def add(self, rewards: np.ndarray, active: np.ndarray) -> None:
+        """One step of all environments: rewards (E, n), and who acted, (E, n)."""
+        self.lengths += 1
+        self.agent_steps += active
+        self.agent_returns += rewards
+
+    def team_return(self, e: int) -> float:
+        """The team's return in environment e so far, by its reward scheme."""
+        if self._team.reward_scheme == "individual":
+            return float(self.agent_returns[e].sum())
+        # Whoever has lived longest was given every shared reward.
+        return float(self.agent_returns[e, self.agent_steps[e].argmax()])
+
+
+class EpisodeCallbacks:
+    """Calls the user's episode callbacks. Those that nobody has written cost nothing.
+
+    Args:
+        runner: The env runner; callbacks are handed it, its environment, module and metrics.
+        objects: Instances of the user's callback classes.
+    """
+
+    def __init__(self, runner: Any, objects: list[RLlibCallback]) -> None:
+        self._runner = runner
+        self._objects = objects
+        self._functions = {
+            name: getattr(runner.config, f"callbacks_{name}")
+            for name in (
+                "on_episode_created",
+                "on_episode_start",
+                "on_episode_step",
+                "on_episode_end",
+            )
+        }
+        self._used = {n for n in self._functions if self._is_used(n)}
+        self._episodes: dict[int, TeamEpisode] = {}
+
+    def start(self, team: Team, e: int) -> None:
+        """Environment e was reset."""
+        if self._used:
+            self._episodes[e] = TeamEpisode(team, e)
+            self._call("on_episode_created", e)
+            self._call("on_episode_start", e)
+
+    def step(self, envs: np.ndarray, outcome: Outcome, tally: Tally) -> None:
+        """The environments in the (E,) mask took a step."""
+        if "on_episode_step" in self._used:
+            for e in np.flatnonzero(envs).tolist():
+                self._update(e, outcome, tally)
+                self._call("on_episode_step", e)
+
+    def end(self, e: int, outcome: Outcome, tally: Tally) -> None:
+        """The episode of environment e is over."""
+        if "on_episode_end" in self._used:
+            self._update(e, outcome, tally)
+            self._call("on_episode_end", e, prev_episode_chunks=[])
+
+    def _is_used(self, name: str) -> bool:
+        overridden = any(
+            getattr(type(c), name, None) is not getattr(RLlibCallback, name, None)
+            for c in self._objects
+        )
+        return bool(self._functions[name]) or overridden
+
+    def _update(self, e: int, outcome: Outcome, tally: Tally) -> None:
+        self._episodes[e].update(
+            length=int(tally.lengths[e]),
+            agent_returns=tally.agent_returns[e].copy(),
+            team_return=tally.team_return(e),
+            infos=self._runner.env.infos[e],
+            terminated=bool(outcome.terminated[e]),
+            truncated=bool(outcome.truncated[e]),
+        )
+
+    def _call(self, name: str, e: int, **more: Any) -> None:
+        if name in self._used:
+            make_callback(
+                name,
+                callbacks_objects=self._objects,
+                callbacks_functions=self._functions[name],
+                kwargs={
+                    "episode": self._episodes[e],
+                    "env_runner": self._runner,
+                    "metrics_logger": self._runner.metrics,
+                    "env": self._runner.env,
+                    "rl_module": self._runner.module,
+                    "env_index": e,
+                    **more,
+                },
+            )

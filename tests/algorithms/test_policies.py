@@ -1,0 +1,203 @@
+"""Trained policies without Ray: saved by an algorithm, loaded and used by anyone."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import runner_toys as toys
+import torch
+from ray.rllib.core import Columns
+
+from rllib_hetero import TeamPolicies, load_policies
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.runners.actions import action_transform
+
+MIXED = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
+SHARED = {"agents": {"a": 4, "b": 4, "c": 4}}
+GROUPED = {"agents": {3: 3, 7: 4, 11: 4}, "actions": {7: "discrete", 11: "discrete"}}
+CASES = {
+    "HAPPO": ("HAPPO", MIXED, "none", {}),
+    "MAPPO, shared": ("MAPPO", SHARED, "full", {}),
+    "HAPPO, a group of integers": ("HAPPO", GROUPED, {"pair": [7, 11]}, {}),
+    "normalized": ("HAPPO", SHARED, "none", {"normalize_actions": True}),
+    "unclipped": ("HAPPO", SHARED, "none", {"clip_actions": False}),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(ray_local, tmp_path_factory):
+    """Each case, trained and saved: (the algorithm, the checkpoint's folder)."""
+    algos = {}
+    for case, (name, env_config, sharing, settings) in CASES.items():
+        config = toys.small(toys.CONFIGS[name](), env_config=env_config)
+        config.multi_agent(parameter_sharing=sharing).update_from_dict(settings)
+        algo = config.training(lr=0.05).build_algo()
+        algo.train()
+        algos[case] = algo, algo.save_to_path(tmp_path_factory.mktemp("checkpoint"))
+    yield algos
+    for algo, _ in algos.values():
+        algo.stop()
+
+
+def observations_of(algo, num=20, seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = {a: s.shape[0] for a, s in algo.config.layout.team.observation_spaces.items()}
+    return [
+        {a: rng.normal(0, 3, n).astype(np.float32) for a, n in sizes.items()} for _ in range(num)
+    ]
+
+
+def greedy(algo, observations):
+    """The algorithm's own modules' most likely actions, ready for the environment."""
+    layout, actions = algo.config.layout, {}
+    for agent, x in observations.items():
+        m, k = layout.slot_of[agent]
+        n = len(layout.groups[m])
+        row = np.concatenate([x, np.eye(n)[k]]) if n > 1 else x
+        with torch.no_grad():
+            out = algo.get_module(m).forward_inference(
+                {Columns.OBS: torch.as_tensor(row, dtype=torch.float32)[None]}
+            )
+        space = layout.action_space(m)
+        mode = distribution_for(space).mode(out[Columns.ACTION_DIST_INPUTS]).numpy()[0]
+        actions[agent] = action_transform(
+            space, normalize=algo.config.normalize_actions, clip=algo.config.clip_actions
+        )(mode)
+    return actions
+
+
+def assert_equal_actions(a, b):
+    assert a.keys() == b.keys()
+    for agent in a:
+        np.testing.assert_allclose(a[agent], b[agent], atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_acts_as_the_algorithm_does(saved, case):
+    algo, path = saved[case]
+    policies = load_policies(path)
+    assert isinstance(policies, TeamPolicies)
+    assert policies.agents == algo.config.layout.team.agents
+    spread = []
+    for observations in observations_of(algo):
+        actions = policies.act(observations)
+        assert_equal_actions(actions, greedy(algo, observations))
+        spread.append(np.concatenate([np.ravel(u) for u in actions.values()]))
+    assert np.std(spread, axis=0).max() > 0.01  # not all alike
+
+
+def test_actions_are_ready_for_the_environment(saved):
+    algo, path = saved["HAPPO"]
+    policies = load_policies(path)
+    policies.seed(0)
+    for observations in observations_of(algo):
+        for explore in (False, True):
+            actions = policies.act(observations, explore=explore)
+            assert type(actions["b"]) is int
+            for agent, u in actions.items():
+                assert algo.config.layout.team.action_spaces[agent].contains(u), agent
+    # Unclipped ones may leave the space.
+    policies = load_policies(saved["unclipped"][1])
+    policies.seed(0)
+    drawn = [policies.act(x, explore=True)["a"] for x in observations_of(saved["unclipped"][0])]
+    assert np.abs(drawn).max() > 0.5
+
+
+def test_sampling_is_repeatable_from_a_seed(saved):
+    algo, path = saved["HAPPO"]
+    policies = load_policies(path)
+
+    def drawn(seed):
+        policies.seed(seed)
+        return [
+            np.concatenate([np.ravel(u) for u in policies.act(x, explore=True).values()])
+            for x in observations_of(algo)
+        ]
+
+    assert np.array_equal(drawn(1), drawn(1))
+    assert not np.array_equal(drawn(1), drawn(2))
+    greedy_actions = [np.ravel(policies.act(x)["a"]) for x in observations_of(algo)]
+    assert not np.allclose([x[:2] for x in drawn(1)], greedy_actions)
+
+
+def test_samples_follow_the_policy(saved):
+    algo, path = saved["HAPPO"]
+    policies = load_policies(path)
+    policies.seed(0)
+    (observations,) = observations_of(algo, num=1)
+    m = algo.get_module("b")
+    with torch.no_grad():
+        x = torch.from_numpy(observations["b"])[None]
+        probs = m.forward_inference({Columns.OBS: x})[Columns.ACTION_DIST_INPUTS].softmax(-1)[0]
+    drawn = [policies.act({"b": observations["b"]}, explore=True)["b"] for _ in range(2000)]
+    counts = np.bincount(drawn, minlength=4) / 2000
+    assert (np.abs(counts - probs.numpy()) < 5 * np.sqrt(0.25 / 2000)).all()
+
+
+def test_some_of_the_agents(saved):
+    """An agent that has died is simply left out; lists are observations too."""
+    algo, path = saved["MAPPO, shared"]
+    policies = load_policies(path)
+    (observations,) = observations_of(algo, num=1)
+    everyone = policies.act(observations)
+    one = policies.act({"c": observations["c"].tolist()})
+    assert_equal_actions(one, {"c": everyone["c"]})
+
+
+SCRIPT = """
+import json, pickle, sys
+import _pickle
+
+def forbidden(*args, **kwargs):
+    raise AssertionError("something was unpickled")
+
+class Unpickler:
+    def __init__(self, *args, **kwargs):
+        forbidden()
+
+pickle.load = pickle.loads = _pickle.load = _pickle.loads = forbidden
+import numpy as np
+from rllib_hetero import load_policies
+import torch
+pickle.load = pickle.loads = _pickle.load = _pickle.loads = forbidden
+pickle.Unpickler = pickle._Unpickler = _pickle.Unpickler = Unpickler
+
+path, observations = sys.argv[1], json.loads(sys.argv[2])
+policies = load_policies(path)
+actions = [
+    {a: np.asarray(u).tolist() for a, u in policies.act(x).items()} for x in observations
+]
+import ray
+assert not ray.is_initialized()
+try:
+    pickle.loads(b"")
+except AssertionError:
+    print(json.dumps(actions))
+"""
+
+
+def test_neither_ray_nor_pickle(saved):
+    algo, path = saved["HAPPO"]
+    observations = observations_of(algo, num=5)
+    given = json.dumps([{a: x.tolist() for a, x in row.items()} for row in observations])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, path, given], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for actions, row in zip(json.loads(done.stdout), observations, strict=True):
+        assert_equal_actions(actions, greedy(algo, row))
+
+
+def test_what_is_written(saved):
+    """Plain JSON, and weights that torch reads without unpickling objects; no critic."""
+    _, path = saved["HAPPO, a group of integers"]
+    from pathlib import Path
+
+    folder = Path(path) / "policies"
+    assert {p.name for p in folder.iterdir()} == {"team.json", "3.pt", "pair.pt"}
+    team = json.loads((folder / "team.json").read_text())
+    assert team["agents"] == [3, 7, 11] and team["groups"]["pair"] == [7, 11]
+    weights = torch.load(folder / "pair.pt", weights_only=True)
+    assert weights["body.1.weight"].shape == (16, 6)

@@ -1,0 +1,218 @@
+"""Who shares a policy network with whom: what is laid out, what is trained, what is frozen."""
+
+import numpy as np
+import pytest
+import runner_toys as toys
+import torch
+from runner_toys import ScriptedTeam
+
+from rllib_hetero import HAPPOConfig, MAPPOConfig
+from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.team import CRITIC
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+EQUAL = {"agents": {"a": 4, "b": 4, "c": 4}}
+ALGORITHMS = pytest.mark.parametrize("name", ["HAPPO", "MAPPO"])
+
+
+def trained(config: TeamConfig):
+    """(names of the modules that changed, of all modules, the algorithm) after an iteration."""
+    algo = config.build_algo()
+    before = toys.parameters(algo)
+    result = algo.train()
+    after = toys.parameters(algo)
+    changed = {m for (m, p), x in before.items() if not torch.equal(x, after[m, p])}
+    assert np.isfinite(result["env_runners"]["episode_return_mean"])
+    assert all(torch.isfinite(p).all() for p in after.values())
+    runner = algo.env_runner
+    for (m, p), x in after.items():  # the runner acts with the new weights
+        if m != CRITIC:
+            assert torch.equal(x, runner.module[m].get_parameter(p))
+    return changed, {m for m, _ in before}, algo
+
+
+def input_sizes(algo):
+    return {m: space.shape[0] for m, (space, _) in spaces(algo).items()}
+
+
+def spaces(algo):
+    layout = algo.config.layout
+    return {m: (layout.observation_space(m), layout.action_space(m)) for m in layout.groups}
+
+
+@ALGORITHMS
+@pytest.mark.parametrize(
+    ("sharing", "groups", "sizes"),
+    [
+        (
+            "none",
+            {"a": ("a",), "b": ("b",), "c": ("c",)},
+            {"a": 4, "b": 4, "c": 4},
+        ),
+        ("full", {"shared": ("a", "b", "c")}, {"shared": 7}),
+        # A group's agents are in the environment's order; those in no group stand alone.
+        ({"ends": ["c", "a"]}, {"b": ("b",), "ends": ("a", "c")}, {"b": 4, "ends": 6}),
+        ({"one": ["b"]}, {"a": ("a",), "c": ("c",), "one": ("b",)}, {"a": 4, "c": 4, "one": 4}),
+    ],
+    ids=["none", "full", "group", "renamed"],
+)
+def test_parameter_sharing(name, sharing, groups, sizes):
+    config = toys.small(toys.CONFIGS[name](), env_config=EQUAL)
+    changed, modules, algo = trained(config.multi_agent(parameter_sharing=sharing))
+    assert algo.config.layout.groups == groups
+    assert input_sizes(algo) == sizes
+    assert changed == modules == {*groups, CRITIC}
+    assert set(algo.env_runner.module.keys()) == set(groups)  # runners have no critic
+    algo.stop()
+
+
+@pytest.mark.parametrize(
+    ("config", "env_config", "modules"),
+    [
+        (HAPPOConfig, EQUAL, {"a", "b", "c"}),
+        (MAPPOConfig, EQUAL, {"shared"}),
+        (MAPPOConfig, {}, {"a", "b", "c"}),
+        (MAPPOConfig, {**EQUAL, "actions": {"b": "discrete"}}, {"a", "b", "c"}),
+    ],
+)
+def test_defaults(config, env_config, modules):
+    config = toys.small(config(), env_config=env_config)
+    config.validate()
+    assert set(config.layout.groups) == modules
+
+
+def test_mappo_can_be_told_not_to_share():
+    config = toys.small(MAPPOConfig(), env_config=EQUAL).multi_agent(parameter_sharing="none")
+    config.validate()
+    assert set(config.layout.groups) == {"a", "b", "c"}
+
+
+@ALGORITHMS
+def test_rllibs_own_policies_and_mapping(name):
+    def mapping(agent_id, episode, **kwargs):
+        return "edge" if agent_id in ("a", "c") else "middle"
+
+    config = toys.small(toys.CONFIGS[name](), env_config=EQUAL)
+    config.multi_agent(policies={"edge", "middle", "unused"}, policy_mapping_fn=mapping)
+    changed, modules, algo = trained(config)
+    assert algo.config.layout.groups == {"edge": ("a", "c"), "middle": ("b",)}
+    assert changed == modules == {"edge", "middle", CRITIC}
+    assert algo.config.policy_mapping_fn("c", None) == "edge"
+    algo.stop()
+
+
+def test_a_shared_network_is_one_network():
+    """Its agents differ by their one-hots alone, and each trains it."""
+    config = toys.small(HAPPOConfig(), env_config=EQUAL).multi_agent(parameter_sharing="full")
+    algo = config.build_algo()
+    (f,) = algo.env_runner.sample(num_timesteps=4, explore=False)
+    body = algo.env_runner.module["shared"]
+    x = torch.from_numpy(f.observations["shared"])
+    assert torch.equal(x[..., 4:], torch.eye(3).expand(2, 2, 3, 3))
+    with torch.no_grad():
+        out = body.head(body.body(x)).numpy()
+    np.testing.assert_allclose(f.actions["shared"], out, atol=1e-5)
+    # The agents see the same apart from their own last actions: at the start, just the one-hot.
+    first = f.actions["shared"][0, 0]
+    assert (f.observations["shared"][0, 0, :, :4] == f.observations["shared"][0, 0, 0, :4]).all()
+    assert not np.allclose(first[0], first[1])
+    algo.stop()
+
+
+@ALGORITHMS
+@pytest.mark.parametrize("to_train", [["b"], lambda module, batch: module == "b", []])
+def test_frozen_agents(name, to_train):
+    config = toys.small(toys.CONFIGS[name](), env_config=EQUAL)
+    config.multi_agent(parameter_sharing="none", policies_to_train=to_train)
+    changed, modules, algo = trained(config)
+    assert modules == {"a", "b", "c", CRITIC}
+    assert changed == ({"b", CRITIC} if to_train != [] else {CRITIC})
+    algo.train()
+    algo.stop()
+
+
+@ALGORITHMS
+def test_a_frozen_group(name):
+    config = toys.small(toys.CONFIGS[name](), env_config=EQUAL)
+    config.multi_agent(parameter_sharing={"bc": ["b", "c"]}, policies_to_train=["a"])
+    changed, _, algo = trained(config)
+    assert changed == {"a", CRITIC}
+    algo.stop()
+
+
+@ALGORITHMS
+@pytest.mark.parametrize("sharing", ["none", {"pair": [7, 11]}])
+def test_agents_named_by_integers(name, sharing, tmp_path):
+    case = {"agents": {3: 4, 7: 5, 11: 5}, "dies": {7: 2}}
+    config = toys.small(toys.CONFIGS[name](), env_config=case).multi_agent(
+        parameter_sharing=sharing
+    )
+    changed, modules, algo = trained(config)
+    own = {"3", "7", "11"} if sharing == "none" else {"3", "pair"}
+    assert changed == modules == {*own, CRITIC}
+    result = algo.train()["env_runners"]
+    assert result["agent_episode_returns_mean"].keys() == {"3", "7", "11"}
+    assert result["agent_steps"] == {"3": 5, "7": 2, "11": 5}
+    assert result["num_module_steps_sampled"].keys() == own
+    algo.stop()
+
+
+@ALGORITHMS
+def test_orders_and_policies_to_train_of_integer_agents(name):
+    case = {"agents": {3: 4, 7: 4, 11: 4}}
+    config = toys.small(toys.CONFIGS[name](), env_config=case)
+    config.multi_agent(parameter_sharing="none", policies_to_train=["7"])
+    if name == "HAPPO":
+        config.training(update_order=[11, 3, 7])
+    changed, _, algo = trained(config)
+    assert changed == {"7", CRITIC}
+    algo.stop()
+
+
+def test_settings_of_single_modules():
+    """RLlib's way: `algorithm_config_overrides_per_module`."""
+    config = toys.small(HAPPOConfig(), env_config=EQUAL)
+    config.multi_agent(algorithm_config_overrides_per_module={"b": HAPPOConfig.overrides(lr=0.0)})
+    changed, _, algo = trained(config)
+    assert changed == {"a", "c", CRITIC}
+    algo.stop()
+
+
+@ALGORITHMS
+def test_speaker_and_listener_without_padding(name):
+    """Observations of 3 and 11 numbers, actions of 3 and 5: each network has its own size."""
+    pytest.importorskip("mpe2")
+    config = toys.small(
+        toys.CONFIGS[name](),
+        "mpe",
+        {"scenario": "simple_speaker_listener"},
+        batch=100,
+    )
+    changed, modules, algo = trained(config)
+    assert changed == modules == {"speaker_0", "listener_0", CRITIC}
+    assert input_sizes(algo) == {"speaker_0": 3, "listener_0": 11}
+    module = algo.learner_group._learner.module
+    linear = {m: module[m].body[1] for m in modules}
+    assert {m: x.in_features for m, x in linear.items()} == {
+        "speaker_0": 3,
+        "listener_0": 11,
+        CRITIC: 14,
+    }
+    assert module["speaker_0"].head.out_features == 3
+    assert module["listener_0"].head.out_features == 5
+    for _ in range(2):
+        algo.train()
+    algo.stop()
+
+
+def test_modules_do_not_depend_on_the_class_of_environment():
+    """The layout is read anew where a config is used for another environment."""
+    config = toys.small(MAPPOConfig(), env_config=EQUAL)
+    config.validate()
+    assert set(config.layout.groups) == {"shared"}
+    config.environment(ScriptedTeam, env_config={"agents": {"x": 3, "y": 4}})
+    config.env_config.pop("agents", None)
+    config.environment(env_config={"agents": {"x": 3, "y": 4}})
+    config.validate()
+    assert set(config.layout.groups) == {"x", "y"}
