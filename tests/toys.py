@@ -98,7 +98,7 @@ class CountingTeam(MultiAgentEnv):
         scheme: "individual" or "shared" rewards.
     """
 
-    AGENTS = {"a": (2, "box"), "b": (3, "discrete"), "c": (4, "multi")}  # noqa: RUF012
+    AGENTS = {"a": (2, "box"), "b": (3, "discrete"), "c": (4, "multi")}
 
     def __init__(self, config=None):
         super().__init__()

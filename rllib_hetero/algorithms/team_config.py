@@ -244,9 +244,7 @@ class TeamConfig(AlgorithmConfig):
         if isinstance(given, AlgorithmConfig):
             given = given.to_dict()
         if config is not None and "explore" not in (given or {}):
-            frozen, config._is_frozen = config._is_frozen, False
             config.explore = False
-            config._is_frozen = frozen
         return config
 
     @property
