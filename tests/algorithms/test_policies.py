@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,8 +194,6 @@ def test_neither_ray_nor_pickle(saved):
 def test_what_is_written(saved):
     """Plain JSON, and weights that torch reads without unpickling objects; no critic."""
     _, path = saved["HAPPO, a group of integers"]
-    from pathlib import Path
-
     folder = Path(path) / "policies"
     assert {p.name for p in folder.iterdir()} == {"team.json", "3.pt", "pair.pt"}
     team = json.loads((folder / "team.json").read_text())
