@@ -19,7 +19,7 @@ class Mortals(pettingzoo.ParallelEnv):
         strays: Whether dead agents stay in the dicts.
     """
 
-    metadata = {"name": "mortals"}  # noqa: RUF012  PettingZoo's way
+    metadata = {"name": "mortals"}
     render_mode = "rgb_array"
 
     def __init__(self, ends, strays=False):
