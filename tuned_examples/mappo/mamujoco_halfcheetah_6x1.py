@@ -21,7 +21,7 @@ Results to expect
 -----------------
 All agents share one reward, counted once.
 
-RESULTS-TABLE-TO-FILL
+Not measured yet for longer than a smoke run.
 """
 
 from rllib_hetero import MAPPOConfig
