@@ -1,5 +1,6 @@
 """A run that is stopped and restored goes on bit for bit as if it had never been stopped."""
 
+import copy
 import sys
 
 import numpy as np
@@ -92,7 +93,7 @@ def whole_and_resumed(config, tmp_path, how):
     """Results and final states of 4 iterations at once, and of 2, a restore, and 2.
 
     `how` it is restored: "from_checkpoint" makes a new algorithm, "restore_from_path" uses a new
-    one, "in_place" the old one after it has gone on.
+    one; "in_place" and "set_state" use the old one, after it has gone on.
     """
     whole = config.copy(copy_frozen=False).build_algo()
     expected = train(whole, 4)
@@ -103,12 +104,16 @@ def whole_and_resumed(config, tmp_path, how):
     got = train(before, 2)
     saved_state = learner_state(before)
     path = before.save_to_path(tmp_path / "checkpoint")
+    in_memory = copy.deepcopy(before.get_state())
     # More training must not reach into the checkpoint.
     before.train()
 
     if how == "in_place":
         after = before
         after.restore_from_path(path)
+    elif how == "set_state":
+        after = before
+        after.set_state(in_memory)
     else:
         before.stop()
         if how == "from_checkpoint":
@@ -157,6 +162,7 @@ def assert_is_a_run(whole):
             HAPPOConfig, "restore_from_path", {"minibatch_size": 64}, id="happo-minibatches"
         ),
         pytest.param(HAPPOConfig, "in_place", {}, id="happo-in_place"),
+        pytest.param(MAPPOConfig, "set_state", {}, id="mappo-set_state"),
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(cls, how, training, tmp_path):

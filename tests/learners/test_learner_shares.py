@@ -10,7 +10,7 @@ from toys import CountingTeam, make_learner, make_runner, sample, small_config, 
 from rllib_hetero import HAPPOConfig, MAPPOConfig
 
 # A lost message between learners would wait for ever.
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("ray_local")]
+pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("ray_local")]
 
 # Learners are given `weights_of` by value: they cannot import this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -47,6 +47,9 @@ class Groups:
             self.made[key] = config.build_learner_group()
             self.first_weights[key] = on_each(self.made[key], weights_of)
         return self.made[key]
+
+    def drop(self, config):
+        self.made.pop((config.algo_class, config.num_learners)).shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +88,14 @@ def train(config, state, data, groups=None):
         results = [[update(learner, fragments)] for fragments in data]
         return learner.get_state(), results
     group = groups.get(config)
-    group.set_state({"learner": state})
-    results = [update(group, fragments, minibatch_size=config.minibatch_size) for fragments in data]
-    return group.get_state()["learner"], results
+    try:
+        group.set_state({"learner": state})
+        size = config.minibatch_size
+        results = [update(group, fragments, minibatch_size=size) for fragments in data]
+        return group.get_state()["learner"], results
+    except BaseException:  # Its learners may wait for each other: no other test must have it.
+        groups.drop(config)
+        raise
 
 
 def assert_same(state, other, rtol=1e-4, atol=2e-6):
