@@ -48,8 +48,11 @@ class Groups:
             self.first_weights[key] = on_each(self.made[key], weights_of)
         return self.made[key]
 
-    def drop(self, config):
-        self.made.pop((config.algo_class, config.num_learners)).shutdown()
+    def kill(self, config):
+        group = self.made.pop((config.algo_class, config.num_learners))
+        for actor in group._workers:  # A shutdown would wait for them.
+            ray.kill(actor)
+        group._is_shut_down = True
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,7 @@ def train(config, state, data, groups=None):
         results = [update(group, fragments, minibatch_size=size) for fragments in data]
         return group.get_state()["learner"], results
     except BaseException:  # Its learners may wait for each other: no other test must have it.
-        groups.drop(config)
+        groups.kill(config)
         raise
 
 
