@@ -1,5 +1,7 @@
 """Any number of learners on shares of a batch computes what one learner does on the whole."""
 
+import contextlib
+import signal
 import sys
 
 import numpy as np
@@ -9,8 +11,7 @@ from toys import CountingTeam, make_learner, make_runner, sample, small_config, 
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig
 
-# A lost message between learners would wait for ever.
-pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("ray_local")]
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 # Learners are given `weights_of` by value: they cannot import this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -92,13 +93,40 @@ def train(config, state, data, groups=None):
         return learner.get_state(), results
     group = groups.get(config)
     try:
-        group.set_state({"learner": state})
-        size = config.minibatch_size
-        results = [update(group, fragments, minibatch_size=size) for fragments in data]
-        return group.get_state()["learner"], results
-    except BaseException:  # Its learners may wait for each other: no other test must have it.
+        with at_most(60):  # A lost message between learners would wait for ever.
+            group.set_state({"learner": state})
+            size = config.minibatch_size
+            results = [update(group, fragments, minibatch_size=size) for fragments in data]
+            return group.get_state()["learner"], results
+    except BaseException:  # Its learners may still wait: no other test must have it.
         groups.kill(config)
         raise
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+    """Fails after so many seconds of waiting for Ray.
+
+    While Ray waits, it heeds a signal's handler only if that raises KeyboardInterrupt, so that
+    pytest-timeout's, which raises another exception, ends nothing.
+    """
+    late = []
+
+    def stop(*_):
+        late.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if late:
+            pytest.fail(f"No answer from the learners in {seconds} s.")
+        raise
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def assert_same(state, other, rtol=1e-4, atol=2e-6):
