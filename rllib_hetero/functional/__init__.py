@@ -3,12 +3,7 @@
 "HARL" in the references is Zhong et al., "Heterogeneous-Agent Reinforcement Learning", JMLR 2024.
 """
 
-from rllib_hetero.functional.advantages import (
-    generalized_advantages,
-    moments,
-    normalize,
-    standardize,
-)
+from rllib_hetero.functional.advantages import generalized_advantages, moments, standardize
 from rllib_hetero.functional.correction import fold, policy_ratio
 from rllib_hetero.functional.distributions import (
     Categorical,
@@ -17,17 +12,29 @@ from rllib_hetero.functional.distributions import (
     MultiCategorical,
     distribution_for,
 )
+from rllib_hetero.functional.masks import mask_logits, mask_logits_array, nothing_allowed
 from rllib_hetero.functional.surrogates import (
+    adaptive_clip,
     approx_kl,
     clip_fraction,
+    clipped_joint_surrogate,
     clipped_surrogate,
     linear_surrogate,
     masked_mean,
 )
+from rllib_hetero.functional.trust_region import (
+    LineSearchResult,
+    Trial,
+    conjugate_gradient,
+    fisher_product,
+    flat,
+    largest_step,
+    line_search,
+    unflat,
+)
 from rllib_hetero.functional.value_loss import (
     clipped_value_loss,
     error_moments,
-    explained_variance,
     variance_ratio,
 )
 
@@ -35,21 +42,32 @@ __all__ = [
     "Categorical",
     "DiagGaussian",
     "Distribution",
+    "LineSearchResult",
     "MultiCategorical",
+    "Trial",
+    "adaptive_clip",
     "approx_kl",
     "clip_fraction",
+    "clipped_joint_surrogate",
     "clipped_surrogate",
     "clipped_value_loss",
+    "conjugate_gradient",
     "distribution_for",
     "error_moments",
-    "explained_variance",
+    "fisher_product",
+    "flat",
     "fold",
     "generalized_advantages",
+    "largest_step",
+    "line_search",
     "linear_surrogate",
+    "mask_logits",
+    "mask_logits_array",
     "masked_mean",
     "moments",
-    "normalize",
+    "nothing_allowed",
     "policy_ratio",
     "standardize",
+    "unflat",
     "variance_ratio",
 ]

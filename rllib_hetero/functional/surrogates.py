@@ -69,6 +69,86 @@ def linear_surrogate(ratio: Tensor, advantages: Tensor, correction: Tensor | Non
     return _correct(ratio * advantages, correction)
 
 
+def clipped_joint_surrogate(
+    ratio: Tensor,
+    advantages: Tensor,
+    clip_param: float,
+    others: Tensor,
+    others_clip: float,
+) -> Tensor:
+    """PPO's clipped objective on the ratio of several agents' joint action.
+
+        l = r * clip(R, 1 - eps_R, 1 + eps_R)
+        min(l * A, clip(l, 1 - eps, 1 + eps) * A)
+
+    CoPPO: R is the product of all other agents' ratios, eps_R its outer and eps its inner
+    clipping. A2PO: R is that of the agents updated before (their `fold`ed correction), A is the
+    advantage corrected for them, eps = eps^i and eps_R = eps^i / 2.
+
+    Unlike `clipped_surrogate`, the others' ratio counts against the clipping interval: what they
+    have moved leaves this agent the less to move.
+
+    Args:
+        ratio: [...] r = pi_new(a) / pi_old(a) of this agent's whole action.
+        advantages: [...] A.
+        clip_param: eps > 0.
+        others: [...] R >= 0, the product of the other agents' ratios, without gradient.
+        others_clip: eps_R > 0.
+
+    Returns:
+        [...] objective, to be maximised.
+
+    Raises:
+        ValueError: If shapes differ, a clipping parameter is not positive or `others` requires
+            a gradient.
+
+    Reference:
+        Wu et al., "Coordinated Proximal Policy Optimization", NeurIPS 2021; Wang et al., "Order
+        Matters: Agent-by-agent Policy Optimization", ICLR 2023, the practical objective.
+    """
+    same_shape(ratio=ratio, advantages=advantages, others=others)
+    for name, value in (("clip_param", clip_param), ("others_clip", others_clip)):
+        if value <= 0:
+            raise ValueError(f"`{name}` must be positive, got {value}.")
+    if others.requires_grad:
+        raise ValueError("`others` must carry no gradient: this is one agent's objective.")
+    joint = ratio * others.clamp(1.0 - others_clip, 1.0 + others_clip)
+    clipped = joint.clamp(1.0 - clip_param, 1.0 + clip_param)
+    return torch.minimum(joint * advantages, clipped * advantages)
+
+
+def adaptive_clip(clip_param: float, position: int, num_agents: int, coeff: float = 0.5) -> float:
+    """Clipping parameter of the agent at a position of the update order.
+
+        C(eps, k) = eps * c + eps * (1 - c) * k / n
+
+    The early agents, on whose moves all later ones build, are held closer; the last has eps.
+
+    Args:
+        clip_param: eps > 0.
+        position: k, counted from 1.
+        num_agents: n.
+        coeff: c in [0, 1]; 1 is eps for all.
+
+    Returns:
+        The agent's clipping parameter.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Reference:
+        Wang et al., "Order Matters: Agent-by-agent Policy Optimization", ICLR 2023, adaptive
+        clipping parameter.
+    """
+    if clip_param <= 0:
+        raise ValueError(f"`clip_param` must be positive, got {clip_param}.")
+    if not 1 <= position <= num_agents:
+        raise ValueError(f"`position` must be in 1..{num_agents}, got {position}.")
+    if not 0 <= coeff <= 1:
+        raise ValueError(f"`coeff` must be in [0, 1], got {coeff}.")
+    return clip_param * (coeff + (1.0 - coeff) * position / num_agents)
+
+
 def masked_mean(x: Tensor, weights: Tensor, total: Tensor | float | None = None) -> Tensor:
     """Weighted mean.
 

@@ -103,25 +103,6 @@ def variance_ratio(moments: Tensor) -> Tensor:
     return torch.where(varies, 1.0 - e_variance / torch.where(varies, y_variance, 1.0), 0.0)
 
 
-def explained_variance(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Share of the targets' variance that the predictions explain: the single-learner case.
-
-        1 - Var_w(y - v) / Var_w(y)
-
-    Args:
-        values: [...] v, the predictions.
-        targets: [...] y, the returns.
-        weights: [...] weights >= 0, or a bool mask.
-
-    Returns:
-        Scalar float64, at most 1; 0 where the targets are constant or the total weight is 0.
-
-    Raises:
-        ValueError: If shapes differ.
-    """
-    return variance_ratio(error_moments(values, targets, weights))
-
-
 def _huber(values: Tensor, targets: Tensor, delta: float | None) -> Tensor:
     if delta is None:
         return 0.5 * (values - targets) ** 2

@@ -1,0 +1,96 @@
+"""Action masks: which choices of a discrete action are allowed in a sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rllib_hetero.functional.distributions import Categorical, Distribution, MultiCategorical
+
+_LOWEST = np.finfo(np.float32).min
+
+
+def mask_logits(inputs: Tensor, mask: Tensor) -> Tensor:
+    """Takes the forbidden choices out of a discrete distribution.
+
+        x where allowed, the lowest finite number of the dtype elsewhere
+
+    The probability of a forbidden choice is then exactly 0, and log-probabilities of the allowed
+    ones, entropy and KL are those of the distribution over the allowed choices. Their gradients
+    are finite, and 0 for the forbidden logits, which are not read: they may be NaN. A finite
+    number and not -inf, because differences such as -inf - (-inf) would be NaN.
+
+    A component without any allowed choice becomes uniform; see `nothing_allowed`.
+
+    Args:
+        inputs: [..., p] logits of a `Categorical` or `MultiCategorical`.
+        mask: [..., p] bool, True = allowed.
+
+    Returns:
+        [..., p] logits.
+
+    Raises:
+        ValueError: If shapes differ, `mask` is not bool or `inputs` is not floating point.
+    """
+    same = inputs.shape == mask.shape
+    if not same or mask.dtype != torch.bool or not inputs.is_floating_point():
+        raise ValueError(
+            "A bool mask of the shape of the floating-point logits is needed, got "
+            f"{tuple(mask.shape)} {mask.dtype} on {tuple(inputs.shape)} {inputs.dtype}."
+        )
+    return torch.where(mask, inputs, torch.finfo(inputs.dtype).min)
+
+
+def mask_logits_array(inputs: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`mask_logits` in numpy, for the sampling loop.
+
+    Any noise that `Distribution.act` adds is lost in rounding next to the lowest number: a
+    forbidden choice is never picked where another is allowed.
+
+    Args:
+        inputs: [..., p] float32 logits.
+        mask: [..., p] bool, True = allowed.
+
+    Returns:
+        [..., p] float32 logits.
+
+    Raises:
+        ValueError: If shapes differ, `mask` is not bool or `inputs` is not floating point.
+    """
+    same = inputs.shape == mask.shape
+    if not same or mask.dtype != np.bool_ or not np.issubdtype(inputs.dtype, np.floating):
+        raise ValueError(
+            "A bool mask of the shape of the floating-point logits is needed, got "
+            f"{mask.shape} {mask.dtype} on {inputs.shape} {inputs.dtype}."
+        )
+    return np.where(mask, inputs, _LOWEST).astype(np.float32, copy=False)
+
+
+def nothing_allowed(mask: np.ndarray, dist: Distribution) -> np.ndarray:
+    """Finds the samples whose mask leaves no action.
+
+    Args:
+        mask: [..., size] bool, True = allowed.
+        dist: The distribution that the mask is for.
+
+    Returns:
+        [...] bool, True where all choices are forbidden; of a `MultiCategorical`, all choices of
+        any one component.
+
+    Raises:
+        ValueError: If the shape does not fit, `mask` is not bool or the distribution is not over
+            discrete choices.
+    """
+    if isinstance(dist, Categorical):
+        nvec: tuple[int, ...] = (dist.n,)
+    elif isinstance(dist, MultiCategorical):
+        nvec = dist.nvec
+    else:
+        raise ValueError(f"Only discrete actions can be masked, got {dist}.")
+    if mask.shape[-1:] != (dist.size,) or mask.dtype != np.bool_:
+        raise ValueError(
+            f"A bool mask of shape (..., {dist.size}) is needed, got {mask.shape} {mask.dtype}."
+        )
+    starts = np.cumsum([0, *nvec[:-1]])
+    return np.asarray(~np.logical_or.reduceat(mask, starts, axis=-1).all(axis=-1))
