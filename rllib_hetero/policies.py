@@ -15,9 +15,11 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from ray.rllib.core import Columns
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional.distributions import Distribution, distribution_for
+from rllib_hetero.functional.masks import mask_logits_array, nothing_allowed
+from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.runners.actions import action_transform
-from rllib_hetero.team import AgentID, Layout, Team
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, Team
 
 FOLDER = "policies"
 TEAM_FILE = "team.json"
@@ -52,6 +54,7 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
         agents=agents,
         observation_spaces=_spaces(agents, description["observation_spaces"]),
         action_spaces=_spaces(agents, description["action_spaces"]),
+        masked=frozenset(_agent_id(a) for a in description["masked"]),
     )
     layout = Layout(
         team,
@@ -80,7 +83,10 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
 
 
 class TeamPolicies:
-    """The actors of one team. Made by `load_policies`."""
+    """The actors of one team. Made by `load_policies`.
+
+    Recurrent policies remember what they have seen: call `reset` before each episode.
+    """
 
     def __init__(
         self, layout: Layout, modules: dict[str, Any], limits: dict[AgentID, Any], device: str
@@ -90,10 +96,18 @@ class TeamPolicies:
         self._limits = limits
         self._device = device
         self._rng = np.random.default_rng()
+        self.reset()
 
     @property
     def agents(self) -> tuple[AgentID, ...]:
         return self._layout.team.agents
+
+    def reset(self) -> None:
+        """A new episode begins: recurrent policies forget the one before."""
+        self._states = {
+            a: initial_state(self._modules[m])[None].to(self._device)
+            for a, m in self._layout.module_of.items()
+        }
 
     def seed(self, seed: int) -> None:
         """Makes sampled actions repeatable."""
@@ -102,10 +116,14 @@ class TeamPolicies:
     def act(
         self, observations: Mapping[AgentID, Any], *, explore: bool = False
     ) -> dict[AgentID, Any]:
-        """Actions for the agents that have an observation.
+        """Actions for the agents that have an observation: one step of the episode.
+
+        Agents of recurrent policies keep their memory from call to call, until `reset`.
 
         Args:
             observations: Agent id to its observation (d_i,), as the environment returns them.
+                For agents that were trained with action masks, a dict of "observations" (d_i,)
+                and "action_mask" (p_i,).
             explore: Sample (True) or take the most likely action (False).
 
         Returns:
@@ -113,23 +131,62 @@ class TeamPolicies:
             Discrete.
 
         Raises:
-            TeamError: For an unknown agent or a wrong shape.
+            TeamError: For an unknown agent, a wrong shape, or a mask that allows nothing.
         """
         actions = {}
         for agent, observation in observations.items():
-            m, row = self._input(agent, observation)
-            with torch.inference_mode():
-                out = self._modules[m]({Columns.OBS: torch.from_numpy(row).to(self._device)})
-            inputs = out[Columns.ACTION_DIST_INPUTS].cpu().numpy()
+            if agent not in self._layout.slot_of:
+                raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
+            m = self._layout.module_of[agent]
             dist = distribution_for(self._layout.action_space(m))
+            mask = None
+            if agent in self._layout.team.masked:
+                observation, mask = self._split(agent, observation, dist)
+            inputs = self._forward(agent, self._row(agent, observation))
+            if mask is not None:
+                inputs = mask_logits_array(inputs, mask)
             noise = dist.noise(self._rng, (1,)) if explore else None
             action = self._limits[agent](dist.act(inputs, noise))[0]
             actions[agent] = int(action) if np.ndim(action) == 0 else action
         return actions
 
-    def _input(self, agent: AgentID, observation: Any) -> tuple[str, np.ndarray]:
-        if agent not in self._layout.slot_of:
-            raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
+    def _forward(self, agent: AgentID, row: np.ndarray) -> np.ndarray:
+        """Distribution inputs (1, p) from the module's input (1, d); moves the memory on."""
+        module, state = self._modules[self._layout.module_of[agent]], self._states[agent]
+        x = torch.from_numpy(row).to(self._device)
+        with torch.inference_mode():
+            if not state.shape[-1]:
+                out = module({Columns.OBS: x})[Columns.ACTION_DIST_INPUTS]
+            else:
+                batch = {Columns.OBS: x[:, None], Columns.STATE_IN: unpack(state, module)}
+                outputs = module(batch)
+                out = outputs[Columns.ACTION_DIST_INPUTS][:, 0]
+                self._states[agent] = pack(outputs[Columns.STATE_OUT])
+        return out.cpu().numpy()
+
+    def _split(
+        self, agent: AgentID, observation: Any, dist: Distribution
+    ) -> tuple[Any, np.ndarray]:
+        """The plain observation, and the mask (1, p) bool."""
+        if not isinstance(observation, Mapping) or not {OBSERVATIONS, ACTION_MASK} <= set(
+            observation
+        ):
+            raise TeamError(
+                f"The agent {agent!r} was trained with action masks: its observation must be a "
+                f"dict of '{OBSERVATIONS}' and '{ACTION_MASK}'."
+            )
+        mask = np.asarray(observation[ACTION_MASK]) > 0
+        if mask.shape != (dist.size,):
+            raise TeamError(
+                f"The action mask of agent {agent!r} has shape {mask.shape}, trained on "
+                f"{(dist.size,)}."
+            )
+        if nothing_allowed(mask, dist):
+            raise TeamError(f"The action mask of agent {agent!r} allows nothing: {mask}.")
+        return observation[OBSERVATIONS], mask[None]
+
+    def _row(self, agent: AgentID, observation: Any) -> np.ndarray:
+        """The module's input (1, d)."""
         m, k = self._layout.slot_of[agent]
         x = np.asarray(observation, np.float32)
         space = self._layout.team.observation_spaces[agent]
@@ -139,7 +196,7 @@ class TeamPolicies:
             )
         n = len(self._layout.groups[m])
         one_hot = np.eye(n, dtype=np.float32)[k] if n > 1 else np.empty(0, np.float32)
-        return m, np.concatenate([x, one_hot])[None]
+        return np.concatenate([x, one_hot])[None]
 
 
 def describe_space(space: gym.Space) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Dict as DictSpace
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional import distribution_for
@@ -31,6 +32,9 @@ CRITIC = "critic"
 SHARED = "shared"
 """Module id of the one actor under `parameter_sharing="full"`."""
 
+OBSERVATIONS, ACTION_MASK = "observations", "action_mask"
+"""RLlib's keys of an observation that comes with an action mask."""
+
 
 @dataclass(frozen=True)
 class Team:
@@ -44,6 +48,8 @@ class Team:
             global state. The state is then all observations, concatenated in agent order.
         reward_scheme: "individual" where agents have rewards of their own (the team's reward is
             their sum), "shared" where every agent is given the team's reward (counted once).
+        masked: Agents whose observations come with an action mask: one entry for each choice of
+            a Discrete, or of all components of a MultiDiscrete in order; positive means allowed.
     """
 
     agents: tuple[AgentID, ...]
@@ -51,6 +57,7 @@ class Team:
     action_spaces: dict[Any, gym.Space]
     state_space: Box | None = None
     reward_scheme: RewardScheme = "individual"
+    masked: frozenset[AgentID] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -63,6 +70,17 @@ class Team:
         for agent in self.agents:
             _check_observation_space(agent, self.observation_spaces.get(agent))
             _check_action_space(agent, self.action_spaces.get(agent))
+            if agent in self.masked and isinstance(self.action_spaces[agent], Box):
+                raise TeamError(
+                    f"The agent {agent!r} has an action mask, but its action space is "
+                    f"{self.action_spaces[agent]}. Masks are for Discrete and MultiDiscrete "
+                    "actions: leave the mask out of its observations."
+                )
+        if not self.masked <= set(self.agents):
+            raise TeamError(
+                f"Agents with action masks must be of the team {list(self.agents)}, got "
+                f"{sorted(map(str, self.masked - set(self.agents)))}."
+            )
 
     @classmethod
     def from_env(cls, env: Any) -> Team:
@@ -70,7 +88,8 @@ class Team:
 
         The environment may declare two things beyond RLlib's interface: `reward_scheme`
         ("individual" by default), and a global state through the attribute `state_space` (a
-        Box) together with a method `state() -> np.ndarray`.
+        Box) together with a method `state() -> np.ndarray`. Where an observation space is a Dict
+        of "observations" and "action_mask", as RLlib has it, the agent's actions are masked.
 
         Raises:
             TeamError: If spaces are missing or of a kind that is not supported.
@@ -79,12 +98,19 @@ class Team:
         state_space = getattr(env, "state_space", None)
         if state_space is not None and not callable(getattr(env, "state", None)):
             raise TeamError("The environment has `state_space` but no method `state()`.")
+        observation_spaces = {a: env.get_observation_space(a) for a in agents}
+        action_spaces = {a: env.get_action_space(a) for a in agents}
+        masked = frozenset(a for a in agents if _has_mask(observation_spaces[a]))
+        for a in masked:
+            _check_mask_space(a, observation_spaces[a][ACTION_MASK], action_spaces[a])
+            observation_spaces[a] = observation_spaces[a][OBSERVATIONS]
         return cls(
             agents=agents,
-            observation_spaces={a: env.get_observation_space(a) for a in agents},
-            action_spaces={a: env.get_action_space(a) for a in agents},
+            observation_spaces=observation_spaces,
+            action_spaces=action_spaces,
             state_space=state_space,
             reward_scheme=getattr(env, "reward_scheme", "individual"),
+            masked=masked,
         )
 
     @property
@@ -139,7 +165,7 @@ class Layout:
 
     @cached_property
     def stacks(self) -> tuple[tuple[ModuleID, ...], ...]:
-        """Modules of equal input size, agent count and action distribution, together.
+        """Modules of equal input size, agent count, action distribution and maskedness, together.
 
         Runners keep the arrays of a stack in one piece, and evaluate it in one pass.
         """
@@ -147,7 +173,7 @@ class Layout:
         for m, agents in self.groups.items():
             width = self.observation_space(m).shape[0]
             dist = distribution_for(self.action_space(m))
-            stacks.setdefault((width, len(agents), dist), []).append(m)
+            stacks.setdefault((width, len(agents), dist, self.masked(m)), []).append(m)
         return tuple(tuple(members) for members in stacks.values())
 
     def observation_space(self, module_id: ModuleID) -> Box:
@@ -165,6 +191,10 @@ class Layout:
 
     def action_space(self, module_id: ModuleID) -> gym.Space:
         return self.team.action_spaces[self.groups[module_id][0]]
+
+    def masked(self, module_id: ModuleID) -> bool:
+        """Whether the observations of the module's agents come with action masks."""
+        return self.groups[module_id][0] in self.team.masked
 
 
 def lay_out(team: Team, sharing: ParameterSharing) -> Layout:
@@ -245,13 +275,37 @@ def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, 
                 f"unequal {what} spaces: {spaces[first]} and {spaces[other]}. Agents that "
                 f"share a module need equal spaces. {mend}"
             )
+    if (first in team.masked) != (other in team.masked):
+        one, none = (first, other) if first in team.masked else (other, first)
+        raise TeamError(
+            f"Of the agents of the sharing group {group!r}, {one!r} has an action mask and "
+            f"{none!r} has none. Agents that share a module need equal spaces. {mend}"
+        )
 
 
 def _check_observation_space(agent: AgentID, space: gym.Space | None) -> None:
     if not isinstance(space, Box) or len(space.shape) != 1:
         raise TeamError(
             f"The observation space of agent {agent!r} is {space}; a Box of shape (d,) is "
-            "needed. Wrap the environment to flatten it (gymnasium.spaces.flatten)."
+            "needed, or a Dict of such a Box as 'observations' and an 'action_mask'. Wrap the "
+            "environment to flatten it (gymnasium.spaces.flatten)."
+        )
+
+
+def _has_mask(space: gym.Space | None) -> bool:
+    return isinstance(space, DictSpace) and set(space) == {OBSERVATIONS, ACTION_MASK}
+
+
+def _check_mask_space(agent: AgentID, mask: gym.Space, actions: gym.Space) -> None:
+    _check_action_space(agent, actions)
+    if isinstance(actions, Box):
+        return  # `Team` itself refuses that.
+    expected = (distribution_for(actions).size,)
+    if mask.shape != expected:
+        raise TeamError(
+            f"The action mask of agent {agent!r} has the space {mask} of shape {mask.shape}; "
+            f"{expected} is needed: one entry for each choice of {actions}, those of all "
+            "components in order. Mend the environment's observation_spaces."
         )
 
 

@@ -44,6 +44,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
             describe_space(layout.team.observation_spaces[a]) for a in layout.team.agents
         ],
         "action_spaces": [describe_space(layout.team.action_spaces[a]) for a in layout.team.agents],
+        "masked": [a for a in layout.team.agents if a in layout.team.masked],
         "modules": {
             m: {
                 "class": f"{s.module_class.__module__}:{s.module_class.__qualname__}",

@@ -24,6 +24,7 @@ from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
 from rllib_hetero.modules.critic import TeamCritic
+from rllib_hetero.modules.memory import check_recurrent
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
@@ -176,8 +177,19 @@ class TeamConfig(AlgorithmConfig):
                 "config.env_runners(env_runner_cls=...)."
             )
         self._validate_model_config()
+        if not fast and self._rl_module_spec is None and self.model_config.get("recurrent"):
+            self._value_error(
+                "Recurrent policies run on the team env runner only: remove "
+                "config.env_runners(env_runner_cls=...), or set "
+                "config.rl_module(model_config={'recurrent': None})."
+            )
 
     def _validate_model_config(self) -> None:
+        if not (isinstance(self.max_seq_len, int) and self.max_seq_len >= 1):
+            self._value_error(
+                f"`max_seq_len` must be an integer of at least 1, got {self.max_seq_len!r}. Set it "
+                "with config.rl_module(model_config={'max_seq_len': 10})."
+            )
         if self._rl_module_spec is not None:
             return
         unknown = set(self.model_config) - set(MODEL_DEFAULTS) - {"critic_hidden_sizes"}
@@ -186,6 +198,16 @@ class TeamConfig(AlgorithmConfig):
                 f"Unknown keys {sorted(unknown)} in config.rl_module(model_config=...). The "
                 f"default modules read {sorted([*MODEL_DEFAULTS, 'critic_hidden_sizes'])}."
             )
+        for key in ("recurrent", "critic_recurrent"):
+            try:
+                check_recurrent(MODEL_DEFAULTS | self.model_config, key)
+            except ValueError as error:
+                self._value_error(str(error))
+
+    @property
+    def max_seq_len(self) -> int:
+        """Length of the sequences that recurrent networks are trained on."""
+        return (MODEL_DEFAULTS | self.model_config)["max_seq_len"]
 
     # ---- modules and connectors -------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 
-from rllib_hetero.team import Layout
+from rllib_hetero.team import OBSERVATIONS, Layout
 
 
 class AppendAgentIndex(ConnectorV2):
@@ -35,9 +35,14 @@ class AppendAgentIndex(ConnectorV2):
 
     @override(ConnectorV2)
     def __call__(self, *, rl_module: Any, batch: dict, episodes: list, **kwargs: Any) -> dict:
-        def append(observation: np.ndarray, _: Any, agent_id: Any, __: Any) -> np.ndarray:
+        def append(observation: Any, _: Any, agent_id: Any, __: Any) -> Any:
             one_hot = self._one_hot.get(agent_id)
-            return observation if one_hot is None else np.concatenate([observation, one_hot])
+            if one_hot is None:
+                return observation
+            if isinstance(observation, dict):  # it comes with an action mask
+                longer = np.concatenate([observation[OBSERVATIONS], one_hot])
+                return {**observation, OBSERVATIONS: longer}
+            return np.concatenate([observation, one_hot])
 
         if Columns.OBS in batch:  # RLlib also comes with finished episodes, which act no more.
             self.foreach_batch_item_change_in_place(batch, Columns.OBS, append)

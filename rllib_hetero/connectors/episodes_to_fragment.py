@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ray.rllib.core import Columns
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional import distribution_for
@@ -18,7 +19,7 @@ from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.fragment import Finals, TeamFragment
 from rllib_hetero.runners.recorder import one_hot_filled
 from rllib_hetero.runners.stock_runner import STATE
-from rllib_hetero.team import Layout
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, Layout
 
 
 def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) -> TeamFragment:
@@ -37,7 +38,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
     valid = np.zeros(shape, bool)
     terminated, truncated = np.zeros(shape, bool), np.zeros(shape, bool)
     rewards = np.zeros((*shape, len(team.agents)), np.float32)
-    observations, actions, dist_inputs, active, ends = {}, {}, {}, {}, {}
+    observations, actions, dist_inputs, active, ends, masks = {}, {}, {}, {}, {}, {}
     for m, agents in layout.groups.items():
         dist = distribution_for(layout.action_space(m))
         lead, width = (*shape, len(agents)), layout.observation_space(m).shape[0]
@@ -46,6 +47,8 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
         actions[m] = np.zeros((*lead, *dist.action_shape), dist.action_dtype)
         dist_inputs[m] = np.zeros((*lead, dist.size), np.float32)
         active[m] = np.zeros(lead, bool)
+        if layout.masked(m):
+            masks[m] = np.ones((*lead, dist.size), bool)
     state: Any = None
     end_state: Any = None
     if team.state_space is not None:
@@ -71,7 +74,9 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
                     "turns are not supported."
                 )
             size = team.observation_spaces[agent].shape[0]
-            seen = np.asarray(sa.get_observations(slice(0, n + 1)), np.float32)
+            seen, allowed = _observations(sa, n + 1)
+            if m in masks:
+                masks[m][:n, e, k] = allowed[:n]
             observations[m][:n, e, k, :size] = seen[:n]
             living = n == steps and (episode.is_done or not sa.is_done)
             if living:
@@ -121,6 +126,23 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
         ),
         last_observations=ends,
         last_state=end_state,
+        action_masks=masks,
+        continues=np.array([episode.env_t_started > 0 for episode in episodes]),
     )
     fragment.problem = find_problem(fragment, layout)
     return fragment
+
+
+def _observations(episode: SingleAgentEpisode, num: int) -> tuple[np.ndarray, Any]:
+    """The first `num` observations (num, d_i), and the action masks (num, p) that came with them.
+
+    There are no masks where the observations are plain.
+    """
+    seen = episode.get_observations(slice(0, num))
+    masks = None
+    # Episodes that RLlib has not turned into arrays are lists of what the environment returned.
+    if isinstance(seen, dict):
+        seen, masks = seen[OBSERVATIONS], seen[ACTION_MASK]
+    elif isinstance(seen[0], dict):
+        seen, masks = ([x[key] for x in seen] for key in (OBSERVATIONS, ACTION_MASK))
+    return np.asarray(seen, np.float32), None if masks is None else np.asarray(masks) > 0

@@ -6,28 +6,37 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Dict as DictSpace
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.team import AgentID, RewardScheme
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, RewardScheme
+
+_OBSERVATION = "observation"  # PettingZoo's key; RLlib's is OBSERVATIONS.
 
 
 class PettingZooTeamEnv(MultiAgentEnv):
     """Wraps a PettingZoo parallel environment.
 
     Observations and the state are float32. An agent's last observation, reward and flags are
-    returned on the step in which it dies; after that it appears in none of the dicts.
+    returned on the step in which it dies; after that it appears in none of the dicts. Agents with
+    action masks observe a dict of "observations" and "action_mask", as RLlib has it.
 
     Args:
-        env: A PettingZoo `ParallelEnv` whose observation spaces are Boxes of shape (d_i,).
+        env: A PettingZoo `ParallelEnv` whose observation spaces are Boxes of shape (d_i,), or
+            Dicts of such a Box as "observation" and an "action_mask".
         reward_scheme: "individual" or "shared", see `rllib_hetero.team.Team`.
         state_space: What the centralised critic sees. "auto": `env.state_space`, where it is a
             Box. None: no global state, the critic sees all observations concatenated. A Box:
             the space of what `env.state()` returns, for environments that do not declare it.
+        action_masks: Where action masks come from. "auto": from the observations of the agents
+            whose spaces are such Dicts. "info": from `infos[agent]["action_mask"]`, for every
+            living agent, at every reset and step. None: masks are left out.
 
     Raises:
-        TeamError: If an observation space is not a Box, or `state_space` is none of the above.
+        TeamError: If an observation space is none of the above, or one of the settings is not.
 
     Example:
         >>> from mpe2 import simple_tag_v3
@@ -40,18 +49,28 @@ class PettingZooTeamEnv(MultiAgentEnv):
         *,
         reward_scheme: RewardScheme = "individual",
         state_space: Box | Literal["auto"] | None = "auto",
+        action_masks: Literal["auto", "info"] | None = "auto",
     ) -> None:
         super().__init__()
+        if action_masks not in ("auto", "info", None):
+            raise TeamError(
+                f"`action_masks` must be 'auto', 'info' or None, got {action_masks!r}. Set it with "
+                "PettingZooTeamEnv(env, action_masks=...)."
+            )
         self.env = env
         self.possible_agents: list[AgentID] = list(env.possible_agents)
         # A copy: environments change their list in place, and some alias it to possible_agents.
         self.agents: list[AgentID] = list(self.possible_agents)
         agents = self.possible_agents
-        self.observation_spaces: dict[Any, gym.Space] = {
-            a: _float32(env.observation_space(a), f"observation space of agent {a!r}")
-            for a in agents
-        }
+        spaces = {a: env.observation_space(a) for a in agents}
+        # Agents whose observations are dicts, and those whose masks are passed on.
+        self._dicts = {a for a in agents if _has_mask(spaces[a])}
+        self._in_infos = action_masks == "info"
+        self._masked = {None: set(), "auto": self._dicts, "info": set(agents)}[action_masks]
         self.action_spaces: dict[Any, gym.Space] = {a: env.action_space(a) for a in agents}
+        self.observation_spaces: dict[Any, gym.Space] = {
+            a: self._observation_space(a, spaces[a]) for a in agents
+        }
         self.observation_space = gym.spaces.Dict(self.observation_spaces)
         self.action_space = gym.spaces.Dict(self.action_spaces)
         self.reward_scheme = reward_scheme
@@ -66,12 +85,12 @@ class PettingZooTeamEnv(MultiAgentEnv):
         """Starts an episode.
 
         Returns:
-            Agent id to its observation (d_i,) float32, and agent id to its info.
+            Agent id to its observation (d_i,) float32 (or the dict with its action mask), and
+            agent id to its info.
         """
         observations, infos = self.env.reset(seed=seed, options=options)
         self.agents = list(self.env.agents)
-        observations = {a: np.asarray(x, np.float32) for a, x in observations.items()}
-        return observations, infos
+        return self._convert(observations, infos), infos
 
     def step(
         self, action_dict: dict[AgentID, Any]
@@ -88,7 +107,7 @@ class PettingZooTeamEnv(MultiAgentEnv):
             action_dict: The action of every living agent.
 
         Returns:
-            Observations (d_i,) float32, rewards, terminateds, truncateds and infos of the agents
+            Observations as in `reset`, rewards, terminateds, truncateds and infos of the agents
             that were alive before the step. "__all__" is set once the environment has no agents
             left: in truncateds if any agent was cut off in this step, otherwise in terminateds.
         """
@@ -102,12 +121,56 @@ class PettingZooTeamEnv(MultiAgentEnv):
         cut = over and any(t and not terminateds[a] for a, t in truncateds.items())
         return (
             # New dicts, as the environment may hold on to its own.
-            {a: np.asarray(x, np.float32) for a, x in observations.items()},
+            self._convert(observations, infos),
             rewards,
             {**terminateds, "__all__": over and not cut},
             {**truncateds, "__all__": cut},
             infos,
         )
+
+    def _observation_space(self, agent: AgentID, space: gym.Space) -> gym.Space:
+        if agent in self._dicts:
+            assert isinstance(space, DictSpace)
+            space = space[_OBSERVATION]
+        box = _float32(space, f"observation space of agent {agent!r}")
+        if agent not in self._masked:
+            return box
+        actions = self.action_spaces[agent]
+        if not isinstance(actions, Discrete | MultiDiscrete):
+            raise TeamError(
+                f"The agent {agent!r} has an action mask, but its action space is {actions}. Masks "
+                "are for Discrete and MultiDiscrete actions: PettingZooTeamEnv(env, "
+                "action_masks=None) leaves them out."
+            )
+        mask = Box(0.0, 1.0, (distribution_for(actions).size,), np.int8)
+        return DictSpace({OBSERVATIONS: box, ACTION_MASK: mask})
+
+    def _convert(self, observations: dict, infos: dict) -> dict[AgentID, Any]:
+        """The wrapped environment's observations as this one's spaces have them."""
+        if not self._dicts and not self._masked:
+            return {a: np.asarray(x, np.float32) for a, x in observations.items()}
+        converted: dict[AgentID, Any] = {}
+        for agent, x in observations.items():
+            plain = np.asarray(x[_OBSERVATION] if agent in self._dicts else x, np.float32)
+            if agent in self._masked:
+                mask = self._mask_in(infos, agent) if self._in_infos else x[ACTION_MASK]
+                mask = (np.asarray(mask) > 0).astype(np.int8)
+                converted[agent] = {OBSERVATIONS: plain, ACTION_MASK: mask}
+            else:
+                converted[agent] = plain
+        return converted
+
+    def _mask_in(self, infos: dict, agent: AgentID) -> Any:
+        try:
+            return infos[agent][ACTION_MASK]
+        except KeyError:
+            if agent not in self.agents:  # It has just died: it chooses no more.
+                return np.ones(distribution_for(self.action_spaces[agent]).size)
+            raise TeamError(
+                f"The info of agent {agent!r} lacks the key {ACTION_MASK!r}, from which "
+                "PettingZooTeamEnv(env, action_masks='info') takes its action mask at every reset "
+                "and step. action_masks=None leaves masks out."
+            ) from None
 
     def state(self) -> np.ndarray:
         """The global state (s,) float32; valid after `reset` and after every `step`.
@@ -144,10 +207,15 @@ def _state_space(env: Any, wanted: Any) -> Box | None:
     return None
 
 
+def _has_mask(space: gym.Space) -> bool:
+    return isinstance(space, DictSpace) and set(space) == {_OBSERVATION, ACTION_MASK}
+
+
 def _float32(space: gym.Space, what: str) -> Box:
     if not isinstance(space, Box):
         raise TeamError(
-            f"The {what} is {space}; a Box of shape (d,) is needed. Flatten it before wrapping "
+            f"The {what} is {space}; a Box of shape (d,) is needed, or for observations a Dict of "
+            f"such a Box as '{_OBSERVATION}' and an '{ACTION_MASK}'. Flatten it before wrapping "
             "the environment (gymnasium.spaces.flatten)."
         )
     if space.dtype == np.float32:

@@ -17,7 +17,10 @@ from ray.rllib.utils.annotations import override
 from torch import nn
 
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional.masks import mask_logits
+from rllib_hetero.modules.memory import memory_from
 from rllib_hetero.modules.networks import linear, mlp
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
 
 MODEL_DEFAULTS: dict[str, Any] = {
     "hidden_sizes": [128, 128],
@@ -27,20 +30,29 @@ MODEL_DEFAULTS: dict[str, Any] = {
     # HARL's bounded Gaussian: std = sigmoid(log_std / std_x) * std_y, 0.3655 at the start.
     "std_x": 1.0,
     "std_y": 0.5,
+    # None, "gru" or "lstm": a memory between the hidden layers and the head.
+    "recurrent": None,
+    "critic_recurrent": None,
+    # None: as many units as the last hidden layer has.
+    "recurrent_size": None,
+    # Length of the sequences that a recurrent network is trained on.
+    "max_seq_len": 10,
 }
 """Every key of `config.rl_module(model_config={...})` that the default modules read."""
 
 
 class TeamActor(TorchRLModule):
-    """A feed-forward policy for a vector observation.
+    """A feed-forward or recurrent policy for a vector observation.
 
     Box actions: an unbounded Gaussian whose mean is a function of the observation and whose
     standard deviation is a parameter of its own, within (0, std_y). Discrete and MultiDiscrete
     actions: categorical logits.
 
-    Any RLModule can stand in its place (`config.rl_module(rl_module_spec=...)`) if it maps
-    observations (..., d) to `Columns.ACTION_DIST_INPUTS` (..., p) in RLlib's layout, (mean, log
-    std) or concatenated logits, keeps no state, and is deterministic.
+    Feed-forward, it maps observations (..., d) to `Columns.ACTION_DIST_INPUTS` (..., p).
+    Recurrent, it maps sequences (B, L, d) and states `Columns.STATE_IN` (B, S) to (B, L, p) and
+    `Columns.STATE_OUT` (B, S). Any RLModule that does either can stand in its place
+    (`config.rl_module(rl_module_spec=...)`) if its outputs are in RLlib's layout, (mean, log std)
+    or concatenated logits, its states are vectors, and it is deterministic.
     """
 
     @override(TorchRLModule)
@@ -53,18 +65,36 @@ class TeamActor(TorchRLModule):
         self.body = mlp(
             in_size, hidden, activation=model["activation"], layer_norm=model["layer_norm"]
         )
-        self.head = linear(hidden[-1], out_size, gain=model["actor_head_gain"])
+        self.memory = memory_from(model, "recurrent", hidden[-1])
+        features = hidden[-1] if self.memory is None else self.memory.size
+        self.head = linear(features, out_size, gain=model["actor_head_gain"])
         if self._is_box:
             self._std_x, self._std_y = model["std_x"], model["std_y"]
             self.std_logit = nn.Parameter(torch.full((out_size,), float(self._std_x)))
 
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
-        out = self.head(self.body(batch[Columns.OBS]))
+        observations, mask = batch[Columns.OBS], None
+        if isinstance(observations, dict):
+            # The stock runner's: everyone else masks outside.
+            observations, mask = observations[OBSERVATIONS], observations[ACTION_MASK]
+        outputs = {}
+        out = self.body(observations)
+        if self.memory is not None:
+            out, outputs[Columns.STATE_OUT] = self.memory(out, batch[Columns.STATE_IN])
+        out = self.head(out)
         log_std = self.log_std()
         if log_std is not None:
             out = torch.cat([out, log_std.expand_as(out)], dim=-1)
-        return {Columns.ACTION_DIST_INPUTS: out}
+        if mask is not None:
+            out = mask_logits(out, mask > 0)
+        outputs[Columns.ACTION_DIST_INPUTS] = out
+        return outputs
+
+    @override(TorchRLModule)
+    def get_initial_state(self) -> dict[str, torch.Tensor]:
+        """Name to zeros (S,); empty for a feed-forward policy."""
+        return {} if self.memory is None else self.memory.initial_state()
 
     def log_std(self) -> torch.Tensor | None:
         """(k,) log standard deviation of the Gaussian; None for discrete actions."""

@@ -11,12 +11,19 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.memory import Memory, initial_state, pack, unpack
 
-Forward = Callable[[Tensor], Tensor]
+Layer = Callable[[Tensor], Tensor]
+Cell = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Forward = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 
 
 def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
-    """A function from (M, R, d), module m's R rows, to distribution inputs (M, R, p).
+    """A function of one time step: observations and memory in, distribution inputs and memory out.
+
+    It maps (M, R, d), module m's R rows, and packed states (M, R, S) to (M, R, p) and the states
+    after the step. S is the largest state of these modules: one with a smaller state has its own
+    in the first entries. Where no module has a state, there is None in place of the states.
 
     Small networks on a CPU cost what their operator calls cost, whatever the batch: M actors of
     one shape are run as one network with batched matrix products. Modules of other classes, or
@@ -29,38 +36,56 @@ def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
     """
     if all(type(m) is TeamActor for m in modules) and len({str(m) for m in modules}) == 1:
         return _batched(modules)
+    return _one_by_one(modules, explore)
 
-    def one_by_one(x: Tensor) -> Tensor:
-        # The underscored methods: the public ones walk the module tree twice per call to switch
-        # train and eval mode, which costs as much as a small network.
-        with torch.no_grad():
-            outs = [
-                (m._forward_exploration if explore else m._forward_inference)({Columns.OBS: rows})
-                for m, rows in zip(modules, x, strict=True)
-            ]
-        return torch.stack([out[Columns.ACTION_DIST_INPUTS] for out in outs])
 
-    return one_by_one
+def _one_by_one(modules: Sequence[Any], explore: bool) -> Forward:
+    # The underscored methods: the public ones walk the module tree twice per call to switch
+    # train and eval mode, which costs as much as a small network.
+    passes = [m._forward_exploration if explore else m._forward_inference for m in modules]
+    sizes = [len(initial_state(m)) for m in modules]
+
+    @torch.no_grad()
+    def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        inputs = []
+        after = None if memory is None else memory.clone()
+        for i, (module, size) in enumerate(zip(modules, sizes, strict=True)):
+            if memory is None or after is None or not size:
+                inputs.append(passes[i]({Columns.OBS: x[i]})[Columns.ACTION_DIST_INPUTS])
+                continue
+            state = unpack(memory[i, :, :size], module)
+            out = passes[i]({Columns.OBS: x[i, :, None], Columns.STATE_IN: state})
+            inputs.append(out[Columns.ACTION_DIST_INPUTS][:, 0])
+            after[i, :, :size] = pack(out[Columns.STATE_OUT])
+        return torch.stack(inputs), after
+
+    return forward
 
 
 @torch.no_grad()  # The stacked copies need no gradient, so neither does what they compute.
 def _batched(actors: Sequence[TeamActor]) -> Forward:
     layers = [_stack_layer(layer) for layer in zip(*(a.body for a in actors), strict=True)]
-    layers.append(_stack_layer([a.head for a in actors]))
+    memories = [a.memory for a in actors if a.memory is not None]
+    remember = _stack_memories(memories) if memories else None
+    head = _stack_layer([a.head for a in actors])
     log_stds = [s for s in (a.log_std() for a in actors) if s is not None]
     log_std = torch.stack(log_stds)[:, None] if log_stds else None
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
         for layer in layers:
             x = layer(x)
-        if log_std is None:
-            return x
-        return torch.cat([x, log_std.expand_as(x)], dim=-1)
+        if remember is not None:
+            assert memory is not None
+            x, memory = remember(x, memory)
+        x = head(x)
+        if log_std is not None:
+            x = torch.cat([x, log_std.expand_as(x)], dim=-1)
+        return x, memory
 
     return forward
 
 
-def _stack_layer(layers: Sequence[nn.Module]) -> Forward:
+def _stack_layer(layers: Sequence[nn.Module]) -> Layer:
     first = layers[0]
     if isinstance(first, nn.LayerNorm):
         weight, bias = _stack(layers, "weight")[:, None], _stack(layers, "bias")[:, None]
@@ -70,7 +95,38 @@ def _stack_layer(layers: Sequence[nn.Module]) -> Forward:
         weight = _stack(layers, "weight").transpose(1, 2).contiguous()
         bias = _stack(layers, "bias")[:, None]
         return lambda x: torch.baddbmm(bias, x, weight)
-    return first  # An activation: it has no weights.
+    return first  # An activation, or the identity: it has no weights.
+
+
+def _stack_memories(memories: Sequence[Memory]) -> Cell:
+    """One time step: (M, R, in_size) and packed states (M, R, S) to features and states."""
+    layers = [m.layer for m in memories]
+    norm = _stack_layer([m.norm for m in memories])
+    from_input, from_state = (
+        _stack(layers, name).transpose(1, 2).contiguous()
+        for name in ("weight_ih_l0", "weight_hh_l0")
+    )
+    input_bias, state_bias = (
+        _stack(layers, name)[:, None] for name in ("bias_ih_l0", "bias_hh_l0")
+    )
+
+    def gru(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        r, z, n = torch.baddbmm(input_bias, x, from_input).chunk(3, dim=-1)
+        r_h, z_h, n_h = torch.baddbmm(state_bias, h, from_state).chunk(3, dim=-1)
+        n = torch.tanh(n + torch.sigmoid(r + r_h) * n_h)
+        h = torch.lerp(n, h, torch.sigmoid(z + z_h))
+        return norm(h), h
+
+    def lstm(x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        c, h = memory.chunk(2, dim=-1)  # Packed in the order of their names.
+        gates = torch.baddbmm(input_bias, x, from_input)
+        gates = gates + torch.baddbmm(state_bias, h, from_state)
+        i, f, g, o = gates.chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return norm(h), torch.cat([c, h], dim=-1)
+
+    return gru if isinstance(layers[0], nn.GRU) else lstm
 
 
 def _stack(layers: Sequence[nn.Module], name: str) -> Tensor:

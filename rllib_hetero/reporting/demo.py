@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import MissingExtraError, TeamError
-from rllib_hetero.policies import load_policies
+from rllib_hetero.policies import TeamPolicies, load_policies
 from rllib_hetero.reporting.run import RunResult
 from rllib_hetero.reporting.video import (
     play_episode,
@@ -28,7 +29,7 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
     make = env_creator(config.env)
     env = make(dict(config.env_config))
     seeds = range(1_000_000, 1_000_000 + episodes)  # the same starts for both
-    trained = np.array([play_episode(policies.act, env, seed=s) for s in seeds])
+    trained = np.array([_play(policies, env, s) for s in seeds])
     act = random_actions(env, seed=0)
     random = np.array([play_episode(act, env, seed=s) for s in seeds])
     env.close()
@@ -47,3 +48,8 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
         print(f"  no video: {error}")
     print(f"  curve      {result.curve}\n  checkpoint {result.checkpoint}")
     return bool(trained.mean() > random.mean())
+
+
+def _play(policies: TeamPolicies, env: MultiAgentEnv, seed: int) -> float:
+    policies.reset()
+    return play_episode(policies.act, env, seed=seed)

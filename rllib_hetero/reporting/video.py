@@ -13,7 +13,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import TeamPolicies
-from rllib_hetero.team import AgentID, Team
+from rllib_hetero.runners.actions import sample_action
+from rllib_hetero.team import ACTION_MASK, AgentID, Team
 
 Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
 
@@ -49,6 +50,7 @@ def record_episode(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        policies.reset()
         with _writer(path, fps) as writer:
             return play_episode(
                 policies.act,
@@ -73,7 +75,8 @@ def play_episode(
     """Plays one episode.
 
     Args:
-        act: Observations of the living agents to their actions, such as `policies.act`.
+        act: Observations of the living agents to their actions, such as `policies.act` after
+            `policies.reset()`.
         env: The team's environment.
         seed: The environment's.
         max_steps: The episode is left after so many steps.
@@ -104,11 +107,18 @@ def play_episode(
 
 
 def random_actions(env: MultiAgentEnv, seed: int) -> Act:
-    """Acts uniformly at random within the environment's action spaces."""
-    spaces = Team.from_env(env).action_spaces
-    for i, space in enumerate(spaces.values()):
+    """Acts uniformly at random within the environment's action spaces and masks."""
+    team = Team.from_env(env)
+    for i, space in enumerate(team.action_spaces.values()):
         space.seed(seed + i)
-    return lambda observations: {a: spaces[a].sample() for a in observations}
+
+    def act(observations: Mapping[AgentID, Any]) -> dict[AgentID, Any]:
+        masks = {
+            a: np.asarray(x[ACTION_MASK]) > 0 for a, x in observations.items() if a in team.masked
+        }
+        return {a: sample_action(team.action_spaces[a], masks.get(a)) for a in observations}
+
+    return act
 
 
 def video_suffix() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiDiscrete
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -30,3 +30,19 @@ def action_transform(space: gym.Space, *, normalize: bool, clip: bool) -> Transf
     if clip:
         return lambda x: np.clip(x, low, high)
     return lambda x: x
+
+
+def sample_action(space: gym.Space, mask: np.ndarray | None = None) -> np.ndarray:
+    """A uniformly random action of one agent.
+
+    Args:
+        space: The agent's action space; the randomness is its own.
+        mask: (p,) bool, the allowed choices of a Discrete, or of a MultiDiscrete's components in
+            order. None allows all.
+    """
+    if mask is None:
+        return space.sample()
+    allowed = mask.astype(np.int8)
+    if isinstance(space, MultiDiscrete):
+        return space.sample(mask=tuple(np.split(allowed, np.cumsum(space.nvec)[:-1])))
+    return space.sample(mask=allowed)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from gymnasium.spaces import MultiDiscrete
 
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional.masks import nothing_allowed
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.team import Layout
 
@@ -11,14 +14,15 @@ _KEPT = "Nothing was trained on this data; the last checkpoint is untouched."
 
 
 def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
-    """The first non-finite number in a fragment, as a sentence that a user can act on.
+    """The first non-finite number or empty mask in a fragment, as a sentence to act on.
 
     Args:
         fragment: What was sampled.
         layout: Its agents and modules.
 
     Returns:
-        None if all observations, rewards, states and policy outputs are finite.
+        None if all observations, rewards, states and policy outputs are finite, and every agent
+        that acted had an action to choose.
     """
     for module_id, agents in layout.groups.items():
         where = _first_bad(fragment.observations[module_id], fragment.valid)
@@ -28,6 +32,10 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
                 f"{agents[where[2]]!r}, {_at(where)}. Mend the environment set with "
                 f"config.environment(...). {_KEPT}"
             )
+        if module_id in fragment.action_masks:
+            problem = _empty_mask(fragment, module_id, layout)
+            if problem:
+                return problem
         where = _first_bad(fragment.dist_inputs[module_id], fragment.valid)
         if where is not None:
             return (
@@ -62,6 +70,27 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
                 f"module {m!r}. Mend the environment set with config.environment(...). {_KEPT}"
             )
     return None
+
+
+def _empty_mask(fragment: TeamFragment, module_id: str, layout: Layout) -> str | None:
+    """The first agent that was to act and was allowed nothing.
+
+    Steps in which the environment failed are looked at too: it may have failed of the action.
+    """
+    masks, space = fragment.action_masks[module_id], layout.action_space(module_id)
+    empty = nothing_allowed(masks, distribution_for(space)) & fragment.active[module_id]
+    if not empty.any():
+        return None
+    t, e, k = (int(i) for i in np.argwhere(empty)[0])
+    which = ""
+    if isinstance(space, MultiDiscrete):
+        parts = np.split(masks[t, e, k], np.cumsum(space.nvec)[:-1])
+        which = f" in component {[bool(p.any()) for p in parts].index(False)} of its action"
+    return (
+        f"The action mask of agent {layout.groups[module_id][k]!r} allows nothing{which}, "
+        f"{_at((t, e, k))}. A living agent needs at least one allowed choice (a no-op, say). Mend "
+        f"the environment set with config.environment(...). {_KEPT}"
+    )
 
 
 def _first_bad(array: np.ndarray, valid: np.ndarray) -> tuple[int, int, int] | None:

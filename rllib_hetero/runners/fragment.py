@@ -63,6 +63,15 @@ class TeamFragment:
         last_observations: Module id to (E, n_m, d_m), what follows the last row.
         last_state: (E, s) or None.
         problem: Why this data must not be trained on, for the driver to raise; or None.
+        action_masks: Id of each masked module to (T, E, n_m, p_m) bool, which of the policy's
+            logits were allowed; `dist_inputs` and `log_probs` are those after masking.
+        states: Id of each recurrent module to (W, E, n_m, S) float32, its packed states before
+            steps 0, L, 2 L, ..., with L the config's `max_seq_len` and W = ceil(T / L).
+        continues: (E,) bool, whether the first row goes on with an episode that was begun in
+            an earlier fragment of the same runner. None where this is not known.
+        source: The runner's worker index and the number of this rollout of it. Fragments of
+            consecutive numbers follow each other in time. None where there is no such order.
+        first_env: Index within the runner of the first of these environments.
     """
 
     observations: PerModule
@@ -78,7 +87,12 @@ class TeamFragment:
     finals: Finals
     last_observations: PerModule
     last_state: np.ndarray | None
-    problem: str | None = field(default=None)
+    problem: str | None = None
+    action_masks: PerModule = field(default_factory=dict)
+    states: PerModule = field(default_factory=dict)
+    continues: np.ndarray | None = None
+    source: tuple[int, int] | None = None
+    first_env: int = 0
 
     def __len__(self) -> int:
         return self.env_steps()
@@ -117,6 +131,11 @@ class TeamFragment:
             last_observations={m: x[s] for m, x in self.last_observations.items()},
             last_state=None if self.last_state is None else self.last_state[s],
             problem=self.problem,
+            action_masks=cut(self.action_masks),
+            states=cut(self.states),
+            continues=None if self.continues is None else self.continues[s],
+            source=self.source,
+            first_env=self.first_env + envs.start,
         )
 
 

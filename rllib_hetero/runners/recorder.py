@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,15 +12,21 @@ import torch
 from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.team import Layout
+from rllib_hetero.team import Layout, ModuleID
 
 
 class StackArrays(NamedTuple):
-    """Arrays of the modules of one stack, (T, M, E, n, ...)."""
+    """Arrays of the modules of one stack, (T, M, E, n, ...).
+
+    The masks are None for modules without. The packed states (W, M, E, n, S) are None where no
+    module is recurrent, and otherwise as wide as the largest module's.
+    """
 
     observations: np.ndarray
     actions: np.ndarray
     dist_inputs: np.ndarray
+    masks: np.ndarray | None
+    states: np.ndarray | None
 
 
 class Recorder:
@@ -28,31 +36,56 @@ class Recorder:
         layout: Agents, modules, spaces.
         num_steps: T, the most steps that will be recorded.
         num_envs: E.
+        state_sizes: Id of each recurrent module to the size of its packed state.
+        max_seq_len: States are recorded before every so many steps.
     """
 
-    def __init__(self, layout: Layout, num_steps: int, num_envs: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        num_steps: int,
+        num_envs: int,
+        *,
+        state_sizes: Mapping[ModuleID, int],
+        max_seq_len: int,
+    ) -> None:
         self._layout = layout
         team = layout.team
         shape = (num_steps, num_envs)
         self.observations: PerModule = {}
         self.actions: PerModule = {}
         self.dist_inputs: PerModule = {}
+        self.masks: PerModule = {}
+        self.states: PerModule = {}
+        self._max_seq_len = max_seq_len
         # One array per stack, (T, M, E, n, ...); each module's own is a view of it.
         self.stacked: list[StackArrays] = []
         for members in layout.stacks:
             width = layout.observation_space(members[0]).shape[0]
             dist = distribution_for(layout.action_space(members[0]))
-            lead = (num_steps, len(members), num_envs, len(layout.groups[members[0]]))
+            per_step = (len(members), num_envs, len(layout.groups[members[0]]))
+            lead = (num_steps, *per_step)
+            masked = layout.masked(members[0])
+            state_size = max(state_sizes.get(m, 0) for m in members)
+            chunks = self._num_chunks(num_steps)
             arrays = StackArrays(
                 observations=one_hot_filled(layout, members[0], lead, width),
                 actions=np.empty((*lead, *dist.action_shape), dist.action_dtype),
                 dist_inputs=np.empty((*lead, dist.size), np.float32),
+                masks=np.empty((*lead, dist.size), bool) if masked else None,
+                states=np.empty((chunks, *per_step, state_size), np.float32)
+                if state_size
+                else None,
             )
             self.stacked.append(arrays)
             for i, m in enumerate(members):
                 self.observations[m] = arrays.observations[:, i]
                 self.actions[m] = arrays.actions[:, i]
                 self.dist_inputs[m] = arrays.dist_inputs[:, i]
+                if arrays.masks is not None:
+                    self.masks[m] = arrays.masks[:, i]
+                if arrays.states is not None and m in state_sizes:
+                    self.states[m] = arrays.states[:, i, ..., : state_sizes[m]]
         self.active = np.empty((*shape, len(team.agents)), bool)
         self.rewards = np.zeros((*shape, len(team.agents)), np.float32)
         self.state = None
@@ -67,14 +100,25 @@ class Recorder:
             (a, self.observations[m][:, :, k, : team.observation_spaces[a].shape[0]])
             for a, (m, k) in layout.slot_of.items()
         ]
+        self._mask_views = [
+            (a, self.masks[m][:, :, k]) for a, (m, k) in layout.slot_of.items() if m in self.masks
+        ]
 
     def observe(self, t: int, env: VectorTeamEnv) -> None:
         """Writes what the team sees before step t."""
         for agent, view in self._agent_views:
             view[t] = env.observations[agent]
+        for agent, view in self._mask_views:
+            view[t] = env.masks[agent]
         if self.state is not None:
             self.state[t] = env.state
         self.active[t] = env.active
+
+    def remember(self, t: int, stack: int, memory: torch.Tensor) -> None:
+        """Keeps a stack's packed states (M, E * n, S) before step t, if a sequence begins there."""
+        states = self.stacked[stack].states
+        if states is not None and t % self._max_seq_len == 0:
+            states[t // self._max_seq_len] = memory.cpu().numpy().reshape(states.shape[1:])
 
     def add_final(self, t: int, e: int, env: VectorTeamEnv) -> None:
         """Keeps the true final observation of an episode cut at step t."""
@@ -126,7 +170,12 @@ class Recorder:
             finals=self._stack_finals(num_steps),
             last_observations={m: np.stack([x[m] for x in last]) for m in self._layout.groups},
             last_state=None if env.state is None else env.state.copy(),
+            action_masks={m: x[t] for m, x in self.masks.items()},
+            states={m: x[: self._num_chunks(num_steps)] for m, x in self.states.items()},
         )
+
+    def _num_chunks(self, num_steps: int) -> int:
+        return math.ceil(num_steps / self._max_seq_len)
 
     def _current(self, e: int, env: VectorTeamEnv) -> PerModule:
         """What the agents of environment e see now: module id to (n_m, d_m)."""

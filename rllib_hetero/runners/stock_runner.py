@@ -6,6 +6,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.utils.annotations import override
 
+from rllib_hetero.errors import TeamError
+
 STATE = "state"
 """Key in every agent's info under which this runner keeps the environment's state."""
 
@@ -21,6 +23,16 @@ class StockTeamEnvRunner(MultiAgentEnvRunner):
         super().make_env()
         if self.config.layout.team.state_space is not None:
             self.env.envs = [StateInInfos(e.unwrapped) for e in self.env.envs]
+
+    @override(MultiAgentEnvRunner)
+    def make_module(self) -> None:
+        super().make_module()
+        stateful = [m for m in self.config.layout.groups if self.module[m].is_stateful()]
+        if stateful:
+            raise TeamError(
+                f"The modules {stateful} keep a state. Recurrent policies run on the team env "
+                "runner only: remove config.env_runners(env_runner_cls=...)."
+            )
 
     @override(MultiAgentEnvRunner)
     def _log_episode_metrics(

@@ -8,6 +8,7 @@ and log-probabilities are computed once per call.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -40,11 +41,13 @@ from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamDataError
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional.masks import mask_logits_array
 from rllib_hetero.modules.stacked import Forward, stacked_forward
-from rllib_hetero.runners.actions import action_transform
+from rllib_hetero.runners.actions import action_transform, sample_action
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.runners.memories import Memories
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
@@ -99,6 +102,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             )
             for a, space in self._layout.team.action_spaces.items()
         }
+        self._memories = Memories(self._layout, self.module, self.num_envs, self._device)
+        self._num_rollouts = 0
         self._episode_callbacks = EpisodeCallbacks(self, self._callbacks)
 
     # ---- environments -----------------------------------------------------------------------
@@ -164,6 +169,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         envs = list(envs)
         seeds = [self._reset_seed(e) for e in envs]
         self.env.reset(envs, seeds)
+        self._memories.reset(envs)
         for e in envs:
             self._episode_number[e] += 1
             self._tally.start(e)
@@ -258,7 +264,11 @@ class TeamEnvRunner(MultiAgentEnvRunner):
 
         `quota` (E,) holds how many episodes still enter the metrics, counted down in place.
         """
-        recorder = Recorder(self._layout, num_steps, self.num_envs)
+        recorder = self._recorder(num_steps)
+        # Episodes begun in an earlier rollout.
+        continues = self._tally.lengths > 0
+        source = (self.worker_index or 0, self._num_rollouts)
+        self._num_rollouts += 1
         noise = self._draw_noise(num_steps) if explore else None
         if random_actions:
             self._seed_spaces()
@@ -294,10 +304,20 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             t += 1
         fragment = recorder.finish(t, self.env)
         fragment.problem = find_problem(fragment, self._layout)
+        fragment.continues, fragment.source = continues, source
         self.metrics.log_value(ENV_STEP_TIMER, in_env / max(t, 1))
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, in_module / max(t, 1))
         self._log_steps(fragment)
         return fragment
+
+    def _recorder(self, num_steps: int) -> Recorder:
+        return Recorder(
+            self._layout,
+            num_steps,
+            self.num_envs,
+            state_sizes=self._memories.sizes,
+            max_seq_len=self.config.max_seq_len,
+        )
 
     def _draw_noise(self, num_steps: int) -> list[np.ndarray]:
         """Noise (T, M, E, n, ...) of each stack."""
@@ -317,7 +337,14 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             x = arrays.observations[t]
             rows = torch.from_numpy(x.reshape(len(x), -1, x.shape[-1])).to(self._device)
             inputs = arrays.dist_inputs[t]
-            inputs[...] = forwards[i](rows).cpu().numpy().reshape(inputs.shape)
+            memory = self._memories.stacks[i]
+            if memory is not None:
+                recorder.remember(t, i, memory)
+            out, self._memories.stacks[i] = forwards[i](rows, memory)
+            inputs[...] = out.cpu().numpy().reshape(inputs.shape)
+            if arrays.masks is not None:
+                # What is kept is the policy that acts: the one without the forbidden actions.
+                inputs[...] = mask_logits_array(inputs, arrays.masks[t])
             arrays.actions[t] = dist.act(inputs, None if noise is None else noise[i][t])
 
     def _seed_spaces(self) -> None:
@@ -331,7 +358,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         for agent, (m, k) in self._layout.slot_of.items():
             space = self._layout.team.action_spaces[agent]
             actions[agent] = recorder.actions[m][t, :, k]
-            actions[agent][...] = [space.sample() for _ in range(self.num_envs)]
+            masks = self.env.masks.get(agent, itertools.repeat(None, self.num_envs))
+            actions[agent][...] = [sample_action(space, mask) for mask in masks]
         return actions
 
     def _actions_for_env(self, recorder: Recorder, t: int) -> dict[AgentID, np.ndarray]:
@@ -364,7 +392,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         self._reset(ended)
 
     def _empty_fragment(self, problem: str) -> TeamFragment:
-        recorder = Recorder(self._layout, 0, self.num_envs)
+        recorder = self._recorder(0)
         fragment = recorder.finish(0, self.env)
         fragment.problem = problem
         # RLlib's sampling loop goes on until steps have come in; a problem must end it.

@@ -12,7 +12,8 @@ import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamDataError, TeamError
-from rllib_hetero.team import AgentID, Team
+from rllib_hetero.functional import distribution_for
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Team
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class VectorTeamEnv(ABC):
         state: (E, s) float32 current states, or None.
         active: (E, n) bool: which agents act in the coming step.
         infos: E dicts, the environments' infos of the latest step.
+        masks: Id of each agent of `team.masked` to (E, p) bool, which of its choices are allowed
+            in the coming step; rows of agents that are not active are True.
     """
 
     team: Team
@@ -58,6 +61,7 @@ class VectorTeamEnv(ABC):
     state: np.ndarray | None
     active: np.ndarray
     infos: list[dict]
+    masks: dict[AgentID, np.ndarray] = {}  # noqa: RUF012  (never changed in place)
 
     @abstractmethod
     def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
@@ -133,6 +137,11 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             self.state = np.zeros((num_envs, *self.team.state_space.shape), np.float32)
         self.active = np.ones((num_envs, len(agents)), bool)
         self.infos = [{} for _ in range(num_envs)]
+        self.masks = {
+            a: np.ones((num_envs, distribution_for(self.team.action_spaces[a]).size), bool)
+            for a in agents
+            if a in self.team.masked
+        }
         self._is_box = [isinstance(self.team.action_spaces[a], gym.spaces.Box) for a in agents]
 
     def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
@@ -208,7 +217,9 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         for env in self.envs:
             env.close()
 
-    def _write(self, e: int, observations: dict[AgentID, np.ndarray]) -> None:
+    def _write(self, e: int, observations: dict[AgentID, Any]) -> None:
+        if self.masks:
+            observations = self._take_masks(e, observations)
         for agent, rows, shape in self._rows:
             x = observations.get(agent)
             if x is None:
@@ -232,6 +243,30 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                 )
             self.state[e] = state
 
+    def _take_masks(self, e: int, observations: dict[AgentID, Any]) -> dict[AgentID, Any]:
+        """Writes the masks; returns the observations without them."""
+        plain = dict(observations)
+        for agent, rows in self.masks.items():
+            if agent not in observations:
+                rows[e] = True
+                continue
+            try:
+                plain[agent] = observations[agent][OBSERVATIONS]
+                mask = np.asarray(observations[agent][ACTION_MASK])
+            except (KeyError, TypeError, IndexError):
+                raise TeamDataError(
+                    f"The observation of agent {agent!r} is not a dict of '{OBSERVATIONS}' and "
+                    f"'{ACTION_MASK}', as its observation space says."
+                ) from None
+            if mask.shape != rows.shape[1:]:
+                raise TeamDataError(
+                    f"The action mask of agent {agent!r} has shape {mask.shape}; "
+                    f"{rows.shape[1:]} is needed, one entry for each choice of its action space "
+                    f"{self.team.action_spaces[agent]}."
+                )
+            rows[e] = mask > 0
+        return plain
+
     def _mark_living(self, e: int, obs: dict, term: dict, trunc: dict) -> None:
         for i, (agent, rows, _) in enumerate(self._rows):
             dies = term.get(agent, False) or trunc.get(agent, False)
@@ -246,6 +281,8 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             self.active[e, i] = alive
             if not alive:
                 rows[e] = 0.0
+                if agent in self.masks:
+                    self.masks[agent][e] = True
 
     def _as_observation(self, agent: AgentID, x: Any) -> np.ndarray:
         """Accepts what can be read as numbers of the right shape; explains the rest."""
@@ -307,7 +344,8 @@ def make_vector_env(
         restart_failed: As in `SyncVectorTeamEnv`.
 
     Raises:
-        TeamError: If the creator returns anything else.
+        TeamError: If the creator returns anything else, or a `VectorTeamEnv` whose `masks` are
+            not those of its team.
     """
     first = create(contexts[0])
     if isinstance(first, VectorTeamEnv):
@@ -317,6 +355,7 @@ def make_vector_env(
                 f"config.env_runners(num_envs_per_env_runner={len(contexts)}) asks for "
                 f"{len(contexts)}. Read env_config['num_envs'] when making it."
             )
+        _check_masks(first)
         return first
     check_is_team_env(first)
     made: list[Any] = [first]
@@ -325,6 +364,18 @@ def make_vector_env(
         return made.pop() if made else create(contexts[index])
 
     return SyncVectorTeamEnv(make, len(contexts), team=team, restart_failed=restart_failed)
+
+
+def _check_masks(env: VectorTeamEnv) -> None:
+    for agent in env.team.masked:
+        expected = (env.num_envs, distribution_for(env.team.action_spaces[agent]).size)
+        mask = env.masks.get(agent)
+        if mask is None or mask.shape != expected or mask.dtype != bool:
+            got = "none" if mask is None else f"{mask.shape} {mask.dtype}"
+            raise TeamError(
+                f"The team of the vector environment says that agent {agent!r} has an action "
+                f"mask; its `masks` must then hold a bool array of shape {expected}, got {got}."
+            )
 
 
 def check_is_team_env(env: Any) -> None:
