@@ -6,7 +6,12 @@ named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 
 from ray.tune.registry import register_trainable
 
+from rllib_hetero.algorithms.a2po import A2PO, A2POConfig
+from rllib_hetero.algorithms.coppo import CoPPO, CoPPOConfig
+from rllib_hetero.algorithms.haa2c import HAA2C, HAA2CConfig
 from rllib_hetero.algorithms.happo import HAPPO, HAPPOConfig
+from rllib_hetero.algorithms.hatrpo import HATRPO, HATRPOConfig
+from rllib_hetero.algorithms.maa2c import MAA2C, MAA2CConfig
 from rllib_hetero.algorithms.mappo import MAPPO, MAPPOConfig
 from rllib_hetero.envs import PettingZooTeamEnv, register_environments
 from rllib_hetero.errors import (
@@ -15,13 +20,16 @@ from rllib_hetero.errors import (
     TeamDataError,
     TeamError,
 )
+from rllib_hetero.learners.policy_change import PolicyChange
+from rllib_hetero.learners.sequential import SequentialLearner
+from rllib_hetero.learners.trust_region import TrustRegionLearner
 from rllib_hetero.policies import TeamPolicies, load_policies
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv
 from rllib_hetero.team import Team
 
 __version__ = "0.1.0.dev0"
 
-ALGORITHMS = {"HAPPO": HAPPO, "MAPPO": MAPPO}
+ALGORITHMS = {a.__name__: a for a in (HAPPO, HATRPO, HAA2C, A2PO, CoPPO, MAPPO, MAA2C)}
 """Every algorithm by the name it is registered under."""
 
 for _name, _algorithm in ALGORITHMS.items():
@@ -29,19 +37,32 @@ for _name, _algorithm in ALGORITHMS.items():
 register_environments()
 
 __all__ = [
+    "A2PO",
     "ALGORITHMS",
+    "HAA2C",
     "HAPPO",
+    "HATRPO",
+    "MAA2C",
     "MAPPO",
+    "A2POConfig",
+    "CoPPO",
+    "CoPPOConfig",
+    "HAA2CConfig",
     "HAPPOConfig",
+    "HATRPOConfig",
+    "MAA2CConfig",
     "MAPPOConfig",
     "MissingExtraError",
     "NonFiniteUpdateError",
     "Outcome",
     "PettingZooTeamEnv",
+    "PolicyChange",
+    "SequentialLearner",
     "Team",
     "TeamDataError",
     "TeamError",
     "TeamPolicies",
+    "TrustRegionLearner",
     "VectorTeamEnv",
     "load_policies",
 ]

@@ -21,6 +21,16 @@ def sum_over_learners(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def counts_of_learners(count: int) -> tuple[int, int]:
+    """The sum of the counts of the learners before this one, and of all of them; collective."""
+    if num_learners() == 1:
+        return 0, count
+    counts = torch.zeros(num_learners(), dtype=torch.int64, device=_device())
+    counts[dist.get_rank()] = count
+    dist.all_reduce(counts)
+    return int(counts[: dist.get_rank()].sum()), int(counts.sum())
+
+
 def max_over_learners(x: torch.Tensor) -> torch.Tensor:
     """The elementwise maximum of every learner's tensor of this shape; collective."""
     if num_learners() > 1:
@@ -50,3 +60,8 @@ def copy_from_first_learner(tensors: Iterable[torch.Tensor]) -> None:
     if num_learners() > 1:
         for t in tensors:
             dist.broadcast(t.data, src=0)
+
+
+def _device() -> torch.device:
+    """Where the backend's messages must lie: NCCL takes those on a GPU only."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 from types import SimpleNamespace
 
+import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import nn
@@ -155,6 +156,98 @@ class CountingTeam(MultiAgentEnv):
         k = np.arange(self.kinds[agent][0])
         phase = self.start + 0.7 * self.t * (k + 1) + i
         return (np.sin(phase) + 0.1 * np.tanh(self.last) * (k == 0)).astype(np.float32)
+
+
+class MaskedTeam(CountingTeam):
+    """A `CountingTeam` that refuses forbidden actions; what is allowed changes with the clock.
+
+    Keys of the config beyond `CountingTeam`'s:
+        masked: The agents with action masks; all that are not of kind "box" by default.
+    """
+
+    AGENTS = {"a": (2, "box"), "b": (3, "discrete"), "c": (4, "multi"), "d": (3, "discrete")}
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        choosing = [a for a, (_, kind) in self.kinds.items() if kind != "box"]
+        self.masked = self.config.get("masked", choosing)
+        for a in self.masked:
+            size = len(clock_mask(self.action_spaces[a], 0))
+            self.observation_spaces[a] = gym.spaces.Dict(
+                {"observations": self.observation_spaces[a], "action_mask": MultiBinary(size)}
+            )
+
+    def step(self, action_dict):
+        for a in self.masked:
+            if a in action_dict:
+                assert is_allowed(self.action_spaces[a], self._mask(a), action_dict[a]), a
+        return super().step(action_dict)
+
+    def _mask(self, agent):
+        i = self.possible_agents.index(agent)
+        return clock_mask(self.action_spaces[agent], self.t + i)
+
+    def _observation(self, agent):
+        x = super()._observation(agent)
+        if agent not in self.masked:
+            return x
+        return {"observations": x, "action_mask": self._mask(agent)}
+
+
+def clock_mask(space, clock):
+    """(p,) int8: every third choice is forbidden; each component keeps at least one."""
+    nvec = space.nvec if isinstance(space, MultiDiscrete) else [space.n]
+    return np.concatenate([(clock + np.arange(n)) % 3 != 0 for n in nvec]).astype(np.int8)
+
+
+def is_allowed(space, mask, action):
+    """Whether all components of an action are allowed."""
+    nvec = space.nvec if isinstance(space, MultiDiscrete) else [space.n]
+    starts = np.cumsum([0, *nvec[:-1]])
+    return bool(mask[starts + np.atleast_1d(action)].all())
+
+
+class MemoryTeam(MultiAgentEnv):
+    """A bit is shown in the first step; the last step rewards each agent that still knows it.
+
+    The best shared return is 2, that of agents without a memory 1 on average.
+
+    Keys of the config, all optional:
+        length: Steps per episode, 4 by default; it ends by termination.
+    """
+
+    reward_scheme = "shared"
+    SIZES = {"a": 2, "b": 3}
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.length = (config or {}).get("length", 4)
+        self.possible_agents = self.agents = list(self.SIZES)
+        self.observation_spaces = {
+            a: Box(-1.0, 1.0, (n,), np.float32) for a, n in self.SIZES.items()
+        }
+        self.action_spaces = {"a": Discrete(2), "b": MultiDiscrete([2, 3])}
+
+    def reset(self, *, seed=None, options=None):
+        self.bit = int(np.random.default_rng(seed).integers(2))
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action_dict):
+        self.t += 1
+        over = self.t == self.length
+        said = [int(np.atleast_1d(action_dict[a])[0]) for a in self.agents]
+        reward = float(sum(x == self.bit for x in said)) if over else 0.0
+        everyone = dict.fromkeys(self.agents, over) | {"__all__": over}
+        nobody = dict.fromkeys(self.agents, False) | {"__all__": False}
+        return self._observe(), dict.fromkeys(self.agents, reward), everyone, nobody, {}
+
+    def _observe(self):
+        seen = {a: np.zeros(n, np.float32) for a, n in self.SIZES.items()}
+        for x in seen.values():
+            x[0] = 2.0 * self.bit - 1.0 if self.t == 0 else 0.0
+            x[1] = self.t / self.length
+        return seen
 
 
 # ---- a learner and a runner without Ray ---------------------------------------------------------
@@ -302,7 +395,10 @@ class SlowTeam:
             m: PlainActor(state[m], self.team.action_spaces[agents[0]])
             for m, agents in self.groups.items()
         }
-        self.critic = PlainNet({k: v for k, v in state["critic"].items() if "normalizer" not in k})
+        net = "networks.0."
+        self.critic = PlainNet(
+            {k.removeprefix(net): v for k, v in state["critic"].items() if k.startswith(net)}
+        )
         self.optimizers = {
             m: torch.optim.Adam(net.parameters(), lr=lr, eps=c.adam_epsilon)
             for m, net, lr in [
@@ -387,11 +483,11 @@ class SlowTeam:
         self.advantages = advantages
         self.corrections = {}
         if order is None:
-            for position, m in enumerate(self.groups):
-                self._simultaneous(m, rows, advantages, position)
+            for m in self.groups:
+                self._simultaneous(m, rows, advantages, 0)
         else:
             correction = torch.ones(len(rows))
-            for position, agent in enumerate(order):
+            for position, agent in enumerate(order, start=1):
                 self.corrections[agent] = correction
                 correction = self._sequential(agent, rows, advantages, correction, position)
         self._fit_critic(rows, targets, old_values)
@@ -529,7 +625,10 @@ class SlowTeam:
         """The largest absolute difference of every parameter to the learner's."""
         out = {}
         for m, net in {**self.actors, "critic": self.critic}.items():
-            theirs = dict(learner.module[m].named_parameters())
+            theirs = {
+                name.removeprefix("networks.0."): p
+                for name, p in learner.module[m].named_parameters()
+            }
             ours = net.weights()
             assert ours.keys() == theirs.keys()
             for name, p in ours.items():

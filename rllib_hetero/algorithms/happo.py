@@ -9,18 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.annotations import override
 from torch import Tensor
-from typing_extensions import Self
 
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
+from rllib_hetero.algorithms.capabilities import Capabilities
+from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
+from rllib_hetero.algorithms.sequential import SequentialConfig
 from rllib_hetero.functional import clipped_surrogate
+from rllib_hetero.learners.policy_change import PolicyChange
 from rllib_hetero.learners.sequential import SequentialLearner
 from rllib_hetero.learners.team_learner import TeamLearner
 
 
-class HAPPOConfig(OnPolicyConfig):
+class HAPPOConfig(SequentialConfig):
     """Configures HAPPO.
 
     .. code-block:: python
@@ -43,35 +45,15 @@ class HAPPOConfig(OnPolicyConfig):
         tune.Tuner("HAPPO", param_space=config).fit()
     """
 
+    capabilities = Capabilities(
+        paper="Zhong et al., JMLR 2024",
+        update="one agent after another, random order",
+        correction="product of predecessors' ratios",
+        step="clipped, Adam epochs",
+    )
+
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or HAPPO)
-        self.update_order: str | list = "random"
-
-    @override(OnPolicyConfig)
-    def training(self, *, update_order: str | list = NotProvided, **kwargs: Any) -> Self:
-        """Sets the training settings; see `OnPolicyConfig.training` for those not named here.
-
-        Args:
-            update_order: "random" (drawn anew in every iteration, from the seed), "fixed" (the
-                environment's order), or a list of all agents.
-        """
-        super().training(**kwargs)
-        if update_order is not NotProvided:
-            self.update_order = update_order
-        return self
-
-    @override(OnPolicyConfig)
-    def validate(self) -> None:
-        super().validate()
-        agents = set(self.layout.team.agents)
-        order = self.update_order
-        if order in ("random", "fixed"):
-            return
-        if isinstance(order, str) or set(order) != agents or len(order) != len(agents):
-            self._value_error(
-                f"`update_order` is {order!r}; use 'random', 'fixed' or a list of all agents "
-                f"{sorted(map(str, agents))}: config.training(update_order=...)."
-            )
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:
@@ -91,8 +73,8 @@ class HAPPOLearner(SequentialLearner):
     """The sequential update with the clipped surrogate."""
 
     @override(TeamLearner)
-    def surrogate(
-        self, ratio: Tensor, advantages: Tensor, correction: Tensor | None, config: Any
-    ) -> Tensor:
+    def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # [1], eq. 11.
-        return clipped_surrogate(ratio, advantages, config.clip_param, correction)
+        return clipped_surrogate(
+            change.ratio, change.advantages, config.clip_param, change.correction
+        )

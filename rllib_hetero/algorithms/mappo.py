@@ -13,9 +13,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
+from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.functional import clipped_surrogate
+from rllib_hetero.learners.policy_change import PolicyChange
 from rllib_hetero.learners.simultaneous import SimultaneousLearner
 from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.team import ParameterSharing, Team
@@ -45,6 +47,14 @@ class MAPPOConfig(OnPolicyConfig):
 
         tune.Tuner("MAPPO", param_space=config).fit()
     """
+
+    capabilities = Capabilities(
+        paper="Yu et al., NeurIPS 2022",
+        update="all at once",
+        correction="none",
+        step="clipped, Adam epochs",
+        sharing="full, where spaces allow",
+    )
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or MAPPO)
@@ -80,8 +90,6 @@ class MAPPOLearner(SimultaneousLearner):
     """The simultaneous update with the clipped surrogate."""
 
     @override(TeamLearner)
-    def surrogate(
-        self, ratio: Tensor, advantages: Tensor, correction: Tensor | None, config: Any
-    ) -> Tensor:
+    def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # [1], Appendix A, the actor's objective; Schulman et al. 2017, eq. 7.
-        return clipped_surrogate(ratio, advantages, config.clip_param, correction)
+        return clipped_surrogate(change.ratio, change.advantages, config.clip_param)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -26,6 +27,7 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.typing import StateDict
 from typing_extensions import Self
 
+from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.checkpoint import export_policies
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.algorithms.training_data import TeamTrainingData
@@ -43,6 +45,9 @@ RUNNER_PROGRESS = "team_runner_progress"
 class OnPolicyConfig(TeamConfig):
     """Settings of the on-policy algorithms, with HARL's defaults (JMLR 2024, Appendix)."""
 
+    capabilities: ClassVar[Capabilities]
+    """What the algorithm can be used with."""
+
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.lr = 5e-4
@@ -58,7 +63,7 @@ class OnPolicyConfig(TeamConfig):
         self.minibatch_size = None
         self.shuffle_batch_per_epoch = True
         self.rollout_fragment_length = "auto"
-        self.clip_param = 0.2
+        self.clip_param: float | None = 0.2
         self.entropy_coeff = 0.01
         self.vf_loss_coeff = 1.0
         self.vf_clip_param: float | None = 0.2
@@ -75,7 +80,7 @@ class OnPolicyConfig(TeamConfig):
         adam_epsilon: float = NotProvided,
         lambda_: float = NotProvided,
         critic_num_epochs: int | None = NotProvided,
-        clip_param: float = NotProvided,
+        clip_param: float | None = NotProvided,
         entropy_coeff: float = NotProvided,
         vf_loss_coeff: float = NotProvided,
         vf_clip_param: float | None = NotProvided,
@@ -96,7 +101,7 @@ class OnPolicyConfig(TeamConfig):
             adam_epsilon: Adam's epsilon.
             lambda_: Trace decay of generalised advantage estimation, in [0, 1].
             critic_num_epochs: Epochs of the critic. None: `num_epochs`.
-            clip_param: How far from 1 the policy ratio is clipped.
+            clip_param: How far from 1 the policy ratio is clipped; None where nothing is.
             entropy_coeff: Weight of the entropy bonus.
             vf_loss_coeff: Weight of the critic's loss.
             vf_clip_param: How far new values may move from old ones, in the critic's own
@@ -144,29 +149,40 @@ class OnPolicyConfig(TeamConfig):
             )
 
     def _validate_ranges(self) -> None:
-        positive, not_negative = (lambda x: x > 0, "> 0"), (lambda x: x >= 0, ">= 0")
-        unit = (lambda x: 0 <= x <= 1, "in [0, 1]")
-        epochs = (lambda x: x >= 1, ">= 1")
-        checks = {
-            "clip_param": positive,
-            "lambda_": unit,
-            "gamma": unit,
-            "entropy_coeff": not_negative,
-            "vf_loss_coeff": not_negative,
-            "num_epochs": epochs,
-            "critic_num_epochs": epochs,
-            "vf_clip_param": positive,
-            "vf_huber_delta": positive,
-        }
-        for name, (good, wanted) in checks.items():
-            value = getattr(self, name)
-            if value is None and name in ("critic_num_epochs", "vf_clip_param", "vf_huber_delta"):
-                continue
-            if not isinstance(value, (int, float)) or not good(value):
-                self._value_error(
-                    f"`{name}` is {value!r}, but must be a number {wanted}. Mend it with "
-                    f"config.training({name}=...)."
-                )
+        clips = type(self)().clip_param is not None
+        if clips:
+            self.check_number("clip_param", lambda x: x > 0, "> 0")
+        elif self.clip_param is not None:
+            self._value_error(
+                f"`clip_param` is {self.clip_param!r}, but {self.algo_class.__name__} does not "
+                "clip its policy ratio: leave it out of config.training(...). The critic's is "
+                "config.training(vf_clip_param=...)."
+            )
+        self.check_number("lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
+        self.check_number("gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
+        self.check_number("entropy_coeff", lambda x: x >= 0, ">= 0")
+        self.check_number("vf_loss_coeff", lambda x: x >= 0, ">= 0")
+        self.check_number("num_epochs", lambda x: x >= 1, ">= 1")
+        if self.critic_num_epochs is not None:
+            self.check_number("critic_num_epochs", lambda x: x >= 1, ">= 1")
+        for name in ("vf_clip_param", "vf_huber_delta"):
+            if getattr(self, name) is not None:
+                self.check_number(name, lambda x: x > 0, "> 0")
+
+    def check_number(self, name: str, good: Callable[[float], bool], wanted: str) -> None:
+        """Raises unless the setting is a number in its range.
+
+        Args:
+            name: Of an argument of `training()`.
+            good: Whether a number is in range.
+            wanted: The range in words, for the message.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, (int, float)) or not good(value):
+            self._value_error(
+                f"`{name}` is {value!r}, but must be a number {wanted}. Mend it with "
+                f"config.training({name}=...)."
+            )
 
     def _validate_batch(self) -> None:
         batch = self.train_batch_size_per_learner
@@ -195,12 +211,13 @@ class OnPolicyConfig(TeamConfig):
             built = self._learner_connector(input_observation_space, input_action_space)
             custom = list(built) if isinstance(built, (list, tuple)) else [built]
         ours = [
-            FragmentsToTeamBatch(layout=self.layout, device=device),
+            FragmentsToTeamBatch(layout=self.layout, max_seq_len=self.max_seq_len, device=device),
             TeamAdvantages(
                 layout=self.layout,
                 gamma=self.gamma,
                 lambda_=self.lambda_,
                 standardize_advantages=self.standardize_advantages,
+                max_seq_len=self.max_seq_len,
             ),
         ]
         return LearnerConnectorPipeline(

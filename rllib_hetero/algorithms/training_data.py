@@ -11,7 +11,7 @@ from rllib_hetero.runners.fragment import shard
 
 
 class TeamTrainingData(TrainingData):
-    """Shards fragments by whole environments, and tells each learner which rows it holds."""
+    """Shards fragments by whole environments."""
 
     @override(TrainingData)
     def shard(self, num_shards: int, **kwargs: Any) -> list[tuple[TrainingData, dict]]:
@@ -19,11 +19,4 @@ class TeamTrainingData(TrainingData):
         # take part in the sums.
         nothing = [self.episodes[0].select(range(0))]
         shards = [fragments or nothing for fragments in shard(self.episodes, num_shards)]
-        counts = [sum(f.env_steps() for f in fragments) for fragments in shards]
-        return [
-            (
-                TeamTrainingData(episodes=fragments),
-                {"row_offset": sum(counts[:i]), "num_rows": sum(counts)},
-            )
-            for i, fragments in enumerate(shards)
-        ]
+        return [(TeamTrainingData(episodes=fragments), {}) for fragments in shards]

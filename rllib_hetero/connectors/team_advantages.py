@@ -9,30 +9,38 @@ import torch
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
+from torch import Tensor
 
+from rllib_hetero.connectors.critic_memory import CriticMemory
+from rllib_hetero.connectors.estimates import TeamEstimates
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE, critic_inputs
-from rllib_hetero.functional import generalized_advantages, moments, standardize
+from rllib_hetero.functional import moments, standardize
+from rllib_hetero.modules.memory import state_size
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.team import CRITIC, Layout
+
+ESTIMATES = "estimates"
+"""The critic's entry from which advantages can be estimated again: `TeamEstimates`."""
 
 
 class TeamAdvantages(ConnectorV2):
     """Generalised advantage estimation with the centralised critic.
 
-    Adds to the critic's part of the batch `VF_PREDS` (B,) in the critic's own (normalised)
-    scale, `VALUE_TARGETS` (B,) and `ADVANTAGES` (B,) in returns. A truncated episode is
+    Adds to the critic's part of the batch `VF_PREDS` (B, K) in the critic's own (normalised)
+    scale, `VALUE_TARGETS` (B, K) and `ADVANTAGES` (B, K) in returns, and `ESTIMATES`, which they
+    were made from. K is 1, or n with a critic for each agent. A truncated episode is
     bootstrapped from the value of its true final state, a terminated one from nothing.
 
-    All agents share the team's advantage (HARL, Proposition 9: one joint advantage estimator
-    is enough). It is standardised once, over the whole batch and all learners, each row
-    weighted by how many agents were alive in it; never per minibatch.
+    With one critic all agents share the team's advantage (HARL, Proposition 9: one joint
+    advantage estimator is enough).
 
     Args:
         layout: Agents and modules.
         gamma: Discount.
         lambda_: Trace decay of the estimator.
         standardize_advantages: Whether to standardise.
+        max_seq_len: Most steps that a recurrent critic is trained through at once.
     """
 
     def __init__(
@@ -44,38 +52,47 @@ class TeamAdvantages(ConnectorV2):
         gamma: float,
         lambda_: float,
         standardize_advantages: bool = True,
+        max_seq_len: int = 1,
     ) -> None:
         super().__init__(input_observation_space, input_action_space)
         self._layout = layout
         self._gamma = gamma
         self._lambda = lambda_
         self._standardize = standardize_advantages
+        self._memory = CriticMemory(max_seq_len)
 
     @override(ConnectorV2)
     def __call__(
         self, *, rl_module: Any, batch: dict, episodes: list[TeamFragment], **kwargs: Any
     ) -> dict:
-        critic = rl_module[CRITIC].unwrapped()
-        data = batch[CRITIC]
+        critic, data = rl_module[CRITIC].unwrapped(), batch[CRITIC]
         device = data[Columns.OBS].device
-        finals, lasts = self._outside_states(episodes)
+        finals, lasts = (x.to(device) for x in self._outside_states(episodes))
         with torch.no_grad():
-            states = torch.cat([data[Columns.OBS], *(x.to(device) for x in (finals, lasts))])
-            predictions = critic.compute_values({Columns.OBS: states})
+            if state_size(critic):
+                inside, after, last, data[Columns.STATE_IN] = self._memory.values(
+                    critic, data[Columns.OBS], finals, lasts, episodes
+                )
+                predictions = torch.cat([inside, after, last])
+            else:
+                states = torch.cat([data[Columns.OBS], finals, lasts])
+                predictions = critic.compute_values({Columns.OBS: states})
+            if predictions.ndim == 1:
+                predictions = predictions.unsqueeze(-1)
             values = critic.normalizer.denormalize(predictions).cpu()
-        split = values.split([len(data[Columns.OBS]), len(finals), len(lasts)])
-        advantages = self._estimate(episodes, *split).to(device)
+        parts = values.split([len(data[Columns.OBS]), len(finals), len(lasts)])
+        estimates = self._estimates(episodes, *parts, device=device)
+        advantages = estimates.advantages()
 
+        data[ESTIMATES] = estimates
         data[Columns.VF_PREDS] = predictions[: len(advantages)]
-        data[Columns.VALUE_TARGETS] = advantages + split[0].to(device)
+        data[Columns.VALUE_TARGETS] = advantages + parts[0].to(device)
         if self._standardize:
-            weights = sum(batch[m][ACTIVE].sum(-1) for m in self._layout.groups)
-            total = sum_over_learners(moments(advantages, weights))
-            advantages = standardize(advantages, total)
+            advantages = standardize_over_learners(advantages, weights_of(batch, self._layout))
         data[Columns.ADVANTAGES] = advantages
         return batch
 
-    def _outside_states(self, fragments: list[TeamFragment]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _outside_states(self, fragments: list[TeamFragment]) -> tuple[Tensor, Tensor]:
         """True final states (K, s) of cut episodes, and states (C, s) after each last row."""
         finals = [
             critic_inputs(f.finals.observations, f.finals.state, self._layout) for f in fragments
@@ -83,21 +100,20 @@ class TeamAdvantages(ConnectorV2):
         lasts = [critic_inputs(f.last_observations, f.last_state, self._layout) for f in fragments]
         return torch.from_numpy(np.concatenate(finals)), torch.from_numpy(np.concatenate(lasts))
 
-    def _estimate(
+    def _estimates(
         self,
         fragments: list[TeamFragment],
-        values: torch.Tensor,
-        final_values: torch.Tensor,
-        last_values: torch.Tensor,
-    ) -> torch.Tensor:
-        """Advantages (B,) in row order.
-
-        Every environment of every fragment is one column of a (T, C) grid, shorter fragments
-        padded, so that the recursion over time runs once whatever the number of runners.
-        """
+        values: Tensor,
+        final_values: Tensor,
+        last_values: Tensor,
+        *,
+        device: torch.device,
+    ) -> TeamEstimates:
+        """The grid; values are those of rows (B, K), finals (F, K) and last states (C, K)."""
         length = max(f.valid.shape[0] for f in fragments)
         shape = (length, sum(f.num_envs for f in fragments))
-        rewards, grid, next_values = (np.zeros(shape, np.float32) for _ in range(3))
+        rewards = np.zeros(shape, np.float32)
+        grid, next_values = (np.zeros((*shape, values.shape[-1]), np.float32) for _ in range(2))
         cut, valid = np.ones(shape, bool), np.zeros(shape, bool)
         places = []
         column = 0
@@ -108,7 +124,7 @@ class TeamAdvantages(ConnectorV2):
             rewards[place] = self._layout.team.team_reward(f.rewards)
             cut[place] = f.terminated | f.truncated
             valid[place] = f.valid
-        grid.T[valid.T] = values
+        grid.swapaxes(0, 1)[valid.T] = values
         next_values[:-1] = grid[1:]
         final = 0
         for f, (t, envs) in zip(fragments, places, strict=True):
@@ -119,9 +135,46 @@ class TeamAdvantages(ConnectorV2):
             next_values[f.finals.step, envs.start + f.finals.env] = final_values[final:after]
             next_values[t, envs][f.terminated] = 0.0
             final = after
-        advantages = generalized_advantages(
-            *(torch.from_numpy(x) for x in (rewards, grid, next_values, cut)),
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        return TeamEstimates(
+            rewards=tensor(rewards),
+            values=tensor(grid),
+            next_values=tensor(next_values),
+            cut=tensor(cut),
+            valid=tensor(valid),
             gamma=self._gamma,
             lambda_=self._lambda,
         )
-        return advantages.T[torch.from_numpy(valid.T)]
+
+
+def weights_of(batch: dict, layout: Layout) -> Tensor:
+    """(B, n) 1 where an agent is alive, in the team's order."""
+    columns = []
+    for agent in layout.team.agents:
+        m, k = layout.slot_of[agent]
+        columns.append(batch[m][ACTIVE][:, k])
+    return torch.stack(columns, 1)
+
+
+def standardize_over_learners(advantages: Tensor, alive: Tensor) -> Tensor:
+    """Standardises each column of advantages over the whole batch and all learners; collective.
+
+    Once per batch, never per minibatch. The team's one column weighs each row by how many
+    agents were alive in it; an agent's own column counts the rows in which it was.
+
+    Args:
+        advantages: (B, K), K being 1 or n.
+        alive: (B, n).
+
+    Returns:
+        (B, K).
+    """
+    weights = alive.sum(1, keepdim=True) if advantages.shape[1] == 1 else alive
+    columns = list(zip(advantages.unbind(1), weights.unbind(1), strict=True))
+    totals = sum_over_learners(torch.stack([moments(a, w) for a, w in columns]))
+    return torch.stack(
+        [standardize(a, total) for (a, _), total in zip(columns, totals, strict=True)], 1
+    )

@@ -1,9 +1,10 @@
-"""All agents updated from the same old joint policy, blind to each other's updates."""
+"""All agents updated at once, from the same old joint policy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 
@@ -13,14 +14,16 @@ from rllib_hetero.team import CRITIC, ModuleID
 
 
 class SimultaneousLearner(TeamLearner):
-    """Each module's epochs on the samples of all its agents, without a correction."""
+    """Steps all modules together, each on the samples of all its agents; no correction."""
 
     @override(TeamLearner)
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         advantages = batch[CRITIC][Columns.ADVANTAGES]
-        for position, (module_id, agents) in enumerate(self._layout.groups.items()):
+        data = {}
+        for module_id, agents in self._layout.groups.items():
             # (B, n_m, ...): a minibatch holds whole rows, all agents of the module in each.
-            rows = dict(batch[module_id])
-            rows[Columns.ADVANTAGES] = advantages[:, None].expand(-1, len(agents))
-            yield from self._steps(module_id, rows, key=position)
+            columns = [self.of_agent(advantages, agent) for agent in agents]
+            data[module_id] = batch[module_id] | {Columns.ADVANTAGES: torch.stack(columns, 1)}
+        yield from self._steps(data, key=0)
+        for module_id in self._layout.groups:
             self._log_statistics(module_id)

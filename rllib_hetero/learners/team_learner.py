@@ -28,7 +28,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
-from rllib_hetero.connectors.fragments_to_batch import ACTIVE
+from rllib_hetero.connectors.fragments_to_batch import ACTION_MASK, ACTIVE, CHUNKS
 from rllib_hetero.errors import NonFiniteUpdateError
 from rllib_hetero.functional import (
     approx_kl,
@@ -36,12 +36,16 @@ from rllib_hetero.functional import (
     clipped_value_loss,
     distribution_for,
     error_moments,
+    mask_logits,
     masked_mean,
     moments,
     policy_ratio,
     variance_ratio,
 )
 from rllib_hetero.learners.minibatches import Minibatch, Rows, Share, epochs
+from rllib_hetero.learners.over_time import actor_outputs_over_time, critic_values
+from rllib_hetero.learners.policy_change import PolicyChange
+from rllib_hetero.learners.units import Chunks, SingleRows
 from rllib_hetero.reductions import (
     copy_from_first_learner,
     max_over_learners,
@@ -52,6 +56,8 @@ from rllib_hetero.team import CRITIC, AgentID, Layout, ModuleID
 
 CORRECTION = "correction"
 """Column: the compound ratio of the agents updated before, (b,)."""
+POSITION = "position"
+"""Entry: the agent's place in the update order, from 1."""
 TOTAL = "total"
 """Entry: sum of active masks of the minibatch over all learners, what losses divide by."""
 RECORD = "record"
@@ -111,8 +117,6 @@ class TeamLearner(TorchLearner):
         self,
         *,
         training_data: Any,
-        row_offset: int = 0,
-        num_rows: int | None = None,
         num_epochs: int = 1,
         minibatch_size: int | None = None,
         shuffle_batch_per_epoch: bool = True,
@@ -125,14 +129,18 @@ class TeamLearner(TorchLearner):
             shared_data={},
             metrics=self.metrics,
         )
-        count = len(batch[CRITIC][Columns.OBS])
-        self._share = Share(row_offset, count, count if num_rows is None else num_rows)
+        critic = batch[CRITIC]
+        self._share = Share.of(len(critic[Columns.OBS]))
+        self._units = Chunks(critic[CHUNKS]) if CHUNKS in critic else SingleRows(self._share.count)
         self._epochs = num_epochs
-        self._minibatch_size = minibatch_size and minibatch_size * max(1, self.config.num_learners)
+        self._num_minibatches = 1
+        if minibatch_size is not None:
+            size = minibatch_size * max(1, self.config.num_learners)
+            self._num_minibatches = max(1, -(-self._share.total // size))
         self._shuffle = shuffle_batch_per_epoch
-        self._set_old_log_probs(batch)
+        self._set_old_policy(batch)
         yield from self.update_actors(batch)
-        yield from self._update_critic(batch[CRITIC])
+        yield from self._update_critic(critic)
         self._log_iteration(batch)
 
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
@@ -143,92 +151,123 @@ class TeamLearner(TorchLearner):
         """
         raise NotImplementedError
 
-    def surrogate(
-        self, ratio: Tensor, advantages: Tensor, correction: Tensor | None, config: Any
-    ) -> Tensor:
-        """The objective of each sample, to be maximised. Shapes: (b,), or (b, n_m) at once.
+    def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
+        """The objective of each sample, to be maximised.
 
         Args:
-            ratio: New over old probability of the actions.
-            advantages: The team's advantages.
-            correction: Compound ratio of the agents updated before; None is 1.
+            change: The samples under the old and the new policy.
             config: The settings of this module.
 
         Returns:
-            The objective in the shape of `ratio`.
+            The objective in the shape of `change.ratio`.
         """
         raise NotImplementedError
+
+    def clip_limit(self, change: PolicyChange, config: Any) -> float | None:
+        """How far from 1 the surrogate lets the ratio go; None if it does not clip."""
+        return config.clip_param
 
     def _update_critic(self, rows: Rows) -> Iterator[Minibatch]:
         """HARL Algorithm 4, last line: the critic is fitted after all actors."""
         normalizer = self.module[CRITIC].unwrapped().normalizer
-        targets = rows[Columns.VALUE_TARGETS]
-        old = normalizer.denormalize(rows[Columns.VF_PREDS])
+        targets, predictions = rows[Columns.VALUE_TARGETS], rows[Columns.VF_PREDS]
+        ones = torch.ones_like(targets)
+        old = normalizer.denormalize(predictions).expand_as(targets)
         if self.config.value_norm:
-            ones = torch.ones_like(targets)
             normalizer.update(sum_over_learners(moments(targets, ones)))
         data = {
             Columns.OBS: rows[Columns.OBS],
-            Columns.VF_PREDS: rows[Columns.VF_PREDS],
+            Columns.VF_PREDS: predictions,
             Columns.VALUE_TARGETS: normalizer.normalize(targets),
-            ACTIVE: torch.ones_like(targets),
+            ACTIVE: ones[:, 0],
         }
+        if Columns.STATE_IN in rows:
+            data[Columns.STATE_IN] = rows[Columns.STATE_IN]
         num_epochs = self.config.critic_num_epochs
-        yield from self._steps(CRITIC, data, key=1_000_000, num_epochs=num_epochs)
-        fit = sum_over_learners(error_moments(old, targets, torch.ones_like(targets)))
+        yield from self._steps({CRITIC: data}, key=1_000_000, num_epochs=num_epochs)
+        fit = sum_over_learners(error_moments(old, targets, ones))
         self._note(CRITIC, "vf_explained_var", variance_ratio(fit))
         self._log_statistics(CRITIC)
 
     def _steps(
-        self, module_id: ModuleID, data: Rows, *, key: int, num_epochs: int | None = None
+        self,
+        data: dict[ModuleID, Rows],
+        *,
+        key: int,
+        num_epochs: int | None = None,
+        position: int = 1,
     ) -> Iterator[Minibatch]:
-        """The minibatches of one module's epochs on `data`, columns with rows on axis 0.
+        """The minibatches of the modules' epochs on `data`, columns with rows on axis 0.
 
-        `key` tells this agent's permutations from those of others.
+        Modules that are given together step together, on the same rows. `key` tells this call's
+        permutations from those of others; `position` is the agent's place in the order.
         """
-        if module_id != CRITIC and not self.should_module_be_updated(module_id):
+        trained = [m for m in data if m == CRITIC or self.should_module_be_updated(m)]
+        if not trained:
             return
         num_epochs = self._epochs if num_epochs is None else num_epochs
         for epoch, index in epochs(
-            self._share,
+            self._units.share,
             num_epochs=num_epochs,
-            minibatch_size=self._minibatch_size,
+            num_minibatches=self._num_minibatches,
             shuffle=self._shuffle,
             seed=(*self._iteration_seed(), 1, key),
         ):
-            rows = {name: column[index] for name, column in data.items()}
-            rows[TOTAL] = sum_over_learners(rows[ACTIVE].sum())
-            if rows[TOTAL] == 0:  # Nobody of this module was alive.
-                continue
-            rows[RECORD] = epoch == num_epochs - 1
-            yield Minibatch(module_id, rows)
+            taken = {m: self._units.take(data[m], index) for m in trained}
+            totals = sum_over_learners(torch.stack([taken[m][ACTIVE].sum() for m in trained]))
+            for m, total in zip(trained, totals, strict=True):
+                taken[m] |= {
+                    TOTAL: total,
+                    RECORD: epoch == num_epochs - 1,
+                    POSITION: position,
+                }
+            # Without those of whom nobody was alive.
+            living = {m: rows for m, rows in taken.items() if rows[TOTAL] > 0}
+            if living:
+                yield Minibatch(living)
 
     # ---- one gradient step ------------------------------------------------------------------
 
     @override(TorchLearner)
     def _update(self, batch: dict[ModuleID, Rows]) -> tuple[Any, dict[ModuleID, Tensor], dict]:
-        ((module_id, rows),) = batch.items()
-        config = self.config.get_config_for_module(module_id)
-        fwd_out = self.module[module_id].forward_train(rows)
-        loss = self.compute_loss_for_module(
-            module_id=module_id, config=config, batch=rows, fwd_out=fwd_out
-        )
-        optimizers = [o for _, o in self.get_optimizers_for_module(module_id)]
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        fwd_out = {m: self.forward(m, rows) for m, rows in batch.items()}
+        losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
+        for m in batch:
+            for _, optimizer in self.get_optimizers_for_module(m):
+                optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()  # type: ignore[union-attr]
+        for m, rows in batch.items():
+            self._step(m)
+            if rows[RECORD]:
+                self._note(m, "loss", losses[m], over_learners="sum")
+        return fwd_out, {m: loss.detach() for m, loss in losses.items()}, {}
+
+    def _step(self, module_id: ModuleID) -> None:
         params = self.get_parameters(self.module[module_id])
         sum_gradients(params)
         self.postprocess_gradients_for_module(
             module_id=module_id,
-            config=config,
+            config=self.config.get_config_for_module(module_id),
             module_gradients_dict={p: p.grad for p in params if p.grad is not None},
         )
-        for optimizer in optimizers:
+        for _, optimizer in self.get_optimizers_for_module(module_id):
             optimizer.step()
-        if rows[RECORD]:
-            self._note(module_id, "loss", loss, over_learners="sum")
-        return fwd_out, {module_id: loss.detach()}, {}
+
+    def forward(self, module_id: ModuleID, rows: Rows) -> dict[str, Tensor]:
+        """The training pass of a module: distribution inputs of an actor, values of the critic.
+
+        Logits of actions that were not allowed come out masked.
+        """
+        module, state = self.module[module_id], rows.get(Columns.STATE_IN)
+        if module_id == CRITIC:
+            return {Columns.VF_PREDS: critic_values(module.unwrapped(), rows[Columns.OBS], state)}
+        if state is None:
+            inputs = module.forward_train(rows)[Columns.ACTION_DIST_INPUTS]
+        else:
+            inputs = actor_outputs_over_time(module, rows[Columns.OBS], state)
+        if ACTION_MASK in rows:
+            inputs = mask_logits(inputs, rows[ACTION_MASK])
+        return {Columns.ACTION_DIST_INPUTS: inputs}
 
     @override(TorchLearner)
     def compute_loss_for_module(
@@ -239,34 +278,66 @@ class TeamLearner(TorchLearner):
             return self._critic_loss(config, batch, fwd_out[Columns.VF_PREDS])
         return self._actor_loss(module_id, config, batch, fwd_out[Columns.ACTION_DIST_INPUTS])
 
-    def _actor_loss(self, module_id: ModuleID, config: Any, rows: Rows, inputs: Tensor) -> Tensor:
-        dist, active, total = self._dists[module_id], rows[ACTIVE], rows[TOTAL]
+    def policy_change(self, module_id: ModuleID, rows: Rows, inputs: Tensor) -> PolicyChange:
+        """What changes if the module's distribution inputs become `inputs`."""
+        dist = self._dists[module_id]
         log_prob = dist.log_prob(inputs, rows[Columns.ACTIONS])
-        ratio = policy_ratio(log_prob, rows[Columns.ACTION_LOGP])
-        objective = self.surrogate(ratio, rows[Columns.ADVANTAGES], rows.get(CORRECTION), config)
-        loss = -masked_mean(objective, active, total)
-        if config.entropy_coeff or rows[RECORD]:
-            entropy = masked_mean(dist.entropy(inputs), active, total)
-            loss = loss - config.entropy_coeff * entropy
+        advantages = rows[Columns.ADVANTAGES]
+        correction = rows.get(CORRECTION)
+        return PolicyChange(
+            ratio=policy_ratio(log_prob, rows[Columns.ACTION_LOGP]),
+            advantages=advantages,
+            correction=torch.ones_like(advantages) if correction is None else correction,
+            inputs=inputs,
+            old_inputs=rows[Columns.ACTION_DIST_INPUTS],
+            dist=dist,
+            position=rows.get(POSITION, 1),
+            num_agents=len(self._layout.team.agents),
+        )
+
+    def objective(self, change: PolicyChange, config: Any, rows: Rows) -> Tensor:
+        """This learner's share of the mean surrogate, with the entropy bonus."""
+        active, total = rows[ACTIVE], rows[TOTAL]
+        value = masked_mean(self.surrogate(change, config), active, total)
+        if config.entropy_coeff:
+            entropy = masked_mean(change.dist.entropy(change.inputs), active, total)
+            value = value + config.entropy_coeff * entropy
+        return value
+
+    def _actor_loss(self, module_id: ModuleID, config: Any, rows: Rows, inputs: Tensor) -> Tensor:
+        change = self.policy_change(module_id, rows, inputs)
         if rows[RECORD]:
-            log_ratio = log_prob.detach() - rows[Columns.ACTION_LOGP]
-            clipped = clip_fraction(ratio.detach(), config.clip_param, active, total)
-            self._note(module_id, "entropy", entropy, over_learners="sum")
-            self._note(
-                module_id, "mean_kl", approx_kl(log_ratio, active, total), over_learners="sum"
-            )
-            self._note(module_id, "clip_fraction", clipped, over_learners="sum")
-        return loss
+            self._note_change(module_id, config, rows, change)
+        return -self.objective(change, config, rows)
+
+    @torch.no_grad()
+    def _note_change(
+        self, module_id: ModuleID, config: Any, rows: Rows, change: PolicyChange
+    ) -> None:
+        active, total = rows[ACTIVE], rows[TOTAL]
+        statistics = {
+            "entropy": masked_mean(change.dist.entropy(change.inputs), active, total),
+            "mean_kl": approx_kl(change.ratio.log(), active, total),
+        }
+        limit = self.clip_limit(change, config)
+        if limit is not None:
+            statistics["clip_fraction"] = clip_fraction(change.ratio, limit, active, total)
+        for name, value in statistics.items():
+            self._note(module_id, name, value, over_learners="sum")
 
     def _critic_loss(self, config: Any, rows: Rows, values: Tensor) -> Tensor:
+        """Values (..., K) against targets (..., J): K is 1, or J with a critic for each agent."""
+        targets, num_critics = rows[Columns.VALUE_TARGETS], values.shape[-1]
         errors = clipped_value_loss(
-            values,
-            rows[Columns.VF_PREDS],
-            rows[Columns.VALUE_TARGETS],
+            values.expand_as(targets),
+            rows[Columns.VF_PREDS].expand_as(targets),
+            targets,
             clip_param=config.vf_clip_param,
             huber_delta=config.vf_huber_delta,
         )
-        return config.vf_loss_coeff * masked_mean(errors, rows[ACTIVE], rows[TOTAL])
+        # Critics are apart: each has the loss that it would have alone.
+        per_row = num_critics * errors.mean(-1)
+        return config.vf_loss_coeff * masked_mean(per_row, rows[ACTIVE], rows[TOTAL])
 
     @override(TorchLearner)
     def postprocess_gradients_for_module(
@@ -282,13 +353,7 @@ class TeamLearner(TorchLearner):
         by_norm = config.grad_clip is not None and config.grad_clip_by == "global_norm"
         limit = config.grad_clip if by_norm else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(params, limit)
-        if not torch.isfinite(norm):
-            raise NonFiniteUpdateError(
-                f"The gradient of module {module_id!r} is NaN or infinite in update "
-                f"{self._weights_seq_no}; this step was not taken. The last checkpoint is "
-                "untouched: restore it, and lower config.training(lr=...), or look for extreme "
-                "rewards or observations in the environment."
-            )
+        self.check_finite(norm, module_id)
         if config.grad_clip is not None and not by_norm:
             self._get_clip_function()(
                 module_gradients_dict,
@@ -298,34 +363,57 @@ class TeamLearner(TorchLearner):
         self._note(module_id, "gradient_norm", norm)
         return module_gradients_dict
 
+    def check_finite(self, gradient_norm: Tensor, module_id: ModuleID) -> None:
+        """Raises NonFiniteUpdateError before a step along a gradient that is not finite."""
+        if not torch.isfinite(gradient_norm):
+            raise NonFiniteUpdateError(
+                f"The gradient of module {module_id!r} is NaN or infinite in update "
+                f"{self._weights_seq_no}; this step was not taken. The last checkpoint is "
+                "untouched: restore it, and lower config.training(lr=...), or look for extreme "
+                "rewards or observations in the environment."
+            )
+
     # ---- policies ---------------------------------------------------------------------------
 
     def agent_rows(self, batch: dict[ModuleID, Rows], agent: AgentID) -> Rows:
-        """One agent's columns (B, ...) of the team batch, with the team's advantages."""
+        """One agent's columns (B, ...) of the team batch, with its advantages (B,)."""
         m, k = self._layout.slot_of[agent]
         rows = {name: column[:, k] for name, column in batch[m].items()}
-        rows[Columns.ADVANTAGES] = batch[CRITIC][Columns.ADVANTAGES]
+        rows[Columns.ADVANTAGES] = self.of_agent(batch[CRITIC][Columns.ADVANTAGES], agent)
         return rows
 
-    @torch.no_grad()
-    def log_probs(self, module_id: ModuleID, rows: Rows) -> Tensor:
-        """Log-probabilities (B,) of the actions in `rows` under the module as it is now."""
-        out = self.module[module_id].forward_train(rows)
-        return self._dists[module_id].log_prob(
-            out[Columns.ACTION_DIST_INPUTS], rows[Columns.ACTIONS]
-        )
+    def of_agent(self, x: Tensor, agent: AgentID) -> Tensor:
+        """The agent's column of (B, K): its own if there is one for each agent, else the team's."""
+        if x.shape[1] == 1:
+            return x[:, 0]
+        return x[:, self._layout.team.agents.index(agent)]
 
-    def _set_old_log_probs(self, batch: dict[ModuleID, Rows]) -> None:
+    @torch.no_grad()
+    def dist_inputs(self, module_id: ModuleID, rows: Rows) -> Tensor:
+        """Distribution inputs (B, p) of flat rows under the module as it is now."""
+        out = self.forward(module_id, self._units.take(rows, slice(None)))
+        return self._units.put_back(out[Columns.ACTION_DIST_INPUTS])
+
+    def log_probs(self, module_id: ModuleID, rows: Rows) -> Tensor:
+        """Log-probabilities (B,) of the actions in flat `rows` under the module as it is now."""
+        inputs = self.dist_inputs(module_id, rows)
+        return self._dists[module_id].log_prob(inputs, rows[Columns.ACTIONS])
+
+    def _set_old_policy(self, batch: dict[ModuleID, Rows]) -> None:
         """Evaluates the policy that sampled, with the arithmetic of the learner.
 
         The runner's own numbers come from other batch shapes, perhaps another device. With
         these, ratios at the first step are exactly 1. How far the two are apart is logged.
         """
         for m, agents in self._layout.groups.items():
-            sampled = batch[m][Columns.ACTION_LOGP]
-            old = [self.log_probs(m, self.agent_rows(batch, a)) for a in agents]
-            batch[m][Columns.ACTION_LOGP] = torch.stack(old, dim=1)
-            gap = (sampled - batch[m][Columns.ACTION_LOGP]).abs() * batch[m][ACTIVE]
+            rows, dist = batch[m], self._dists[m]
+            sampled = rows[Columns.ACTION_LOGP]
+            old = [self.dist_inputs(m, self.agent_rows(batch, a)) for a in agents]
+            rows[Columns.ACTION_DIST_INPUTS] = torch.stack(old, dim=1)
+            rows[Columns.ACTION_LOGP] = dist.log_prob(
+                rows[Columns.ACTION_DIST_INPUTS], rows[Columns.ACTIONS]
+            )
+            gap = (sampled - rows[Columns.ACTION_LOGP]).abs() * rows[ACTIVE]
             self._note(m, "sampler_logp_gap", largest(gap), over_learners="max")
 
     def _iteration_seed(self) -> tuple[int, int]:

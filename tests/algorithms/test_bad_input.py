@@ -144,7 +144,7 @@ BAD_SETTINGS = {
     ),
     "order of another name": (
         lambda: happo().training(update_order="sorted"),
-        r"`update_order` is 'sorted'.*'random', 'fixed'.*config\.training\(update_order=",
+        r"`update_order` is 'sorted'.*'random', 'cyclic'.*config\.training\(update_order=",
     ),
     "order without an agent": (
         lambda: happo().training(update_order=["a", "b"]),
@@ -410,7 +410,7 @@ def test_an_update_that_is_not_finite(ray_local, monkeypatch, what):
         # The root's derivative at 0 is infinite, its value is not.
         return loss * math.nan if what == "loss" else loss + (ratio - ratio.detach()).abs().sqrt()
 
-    algo = happo().training(update_order="fixed").build_algo()
+    algo = happo().training(update_order="cyclic").build_algo()
     before = toys.parameters(algo)
     monkeypatch.setattr(HAPPOLearner, "surrogate", broken)
     with pytest.raises(

@@ -1,0 +1,64 @@
+"""What the algorithms that update one agent after another are configured with."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.utils.annotations import override
+from typing_extensions import Self
+
+from rllib_hetero.algorithms.on_policy import OnPolicyConfig
+
+logger = logging.getLogger(__name__)
+
+
+class SequentialConfig(OnPolicyConfig):
+    """Settings of the sequential update (HARL, Algorithm Template 2)."""
+
+    ORDERS: tuple[str, ...] = ("random", "cyclic", "reverse")
+    """The rules that `update_order` may name."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class)
+        self.update_order: str | list = "random"
+
+    @override(OnPolicyConfig)
+    def training(self, *, update_order: str | list = NotProvided, **kwargs: Any) -> Self:
+        """Sets the training settings; see `OnPolicyConfig.training` for those not named here.
+
+        Args:
+            update_order: "random" (drawn anew in every iteration, from the seed), "cyclic" (the
+                environment's order), "reverse" (its reverse), or a list of all agents.
+        """
+        super().training(**kwargs)
+        if update_order is not NotProvided:
+            self.update_order = update_order
+        return self
+
+    @override(OnPolicyConfig)
+    def validate(self) -> None:
+        super().validate()
+        self._validate_update_order()
+        shared = [m for m, agents in self.layout.groups.items() if len(agents) > 1]
+        if shared and not self.in_evaluation:
+            logger.warning(
+                "%s updates agents one after another, and the agents of %s share one network: "
+                "each update then also moves the policies of the others, which the correction "
+                "does not see. This is the ablation of HARL's paper; its guarantees are for "
+                "config.multi_agent(parameter_sharing='none').",
+                self.algo_class.__name__,
+                shared,
+            )
+
+    def _validate_update_order(self) -> None:
+        agents, order = set(self.layout.team.agents), self.update_order
+        if isinstance(order, str) and order in self.ORDERS:
+            return
+        if isinstance(order, str) or set(order) != agents or len(order) != len(agents):
+            rules = ", ".join(map(repr, self.ORDERS))
+            self._value_error(
+                f"`update_order` is {order!r}; use {rules} or a list of all agents "
+                f"{sorted(map(str, agents))}: config.training(update_order=...)."
+            )
