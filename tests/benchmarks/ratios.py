@@ -11,8 +11,10 @@ median of those; absolute times of one machine say little about another.
 (c) update: our learner's time over that of a bare torch loop which does the forward passes,
     backward passes and optimiser steps alone.
 (d) sequential over simultaneous update, by number of agents.
+(e) the other algorithms' updates, and one with a GRU, over HAPPO's.
+(f) HAPPO's update by number of agents, over that for two: linear growth is n / 2.
 
-What misses its bar is profiled. Options: --rounds N, and any of the letters a b c d.
+What misses its bar is profiled. Options: --rounds N, and any of the letters a to f.
 """
 
 from __future__ import annotations
@@ -39,7 +41,17 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
 from ray.tune.registry import register_env
 
-from rllib_hetero import HAPPOConfig, MAPPOConfig, Outcome, Team, VectorTeamEnv
+from rllib_hetero import (
+    A2POConfig,
+    CoPPOConfig,
+    HAA2CConfig,
+    HAPPOConfig,
+    HATRPOConfig,
+    MAPPOConfig,
+    Outcome,
+    Team,
+    VectorTeamEnv,
+)
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 from rllib_hetero.functional import DiagGaussian, clipped_surrogate, clipped_value_loss
 from rllib_hetero.modules.actor import TeamActor
@@ -81,11 +93,18 @@ class RandomTeam(VectorTeamEnv):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("letters", nargs="*", default=list("abcd"))
+    parser.add_argument("letters", nargs="*", default=list("abcdef"))
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     for letter in args.letters:
-        {"a": sampling, "b": end_to_end, "c": update, "d": sequential}[letter](args.rounds)
+        {
+            "a": sampling,
+            "b": end_to_end,
+            "c": update,
+            "d": sequential,
+            "e": algorithms,
+            "f": growth,
+        }[letter](args.rounds)
 
 
 # ---- (a) ------------------------------------------------------------------------------------
@@ -195,7 +214,7 @@ def _rllib_ppo(env: Any, env_config: dict, ours: Any) -> Any:
     )
 
 
-# ---- (c), (d) -------------------------------------------------------------------------------
+# ---- (c) to (f) -----------------------------------------------------------------------------
 
 
 def update(rounds: int) -> None:
@@ -214,6 +233,37 @@ def sequential(rounds: int) -> None:
         _report(
             f"(d) sequential / simultaneous update, {num_agents} agents", ratio, 1.15, one_by_one
         )
+
+
+def algorithms(rounds: int) -> None:
+    recurrent = {"recurrent": "gru", "critic_recurrent": "gru"}
+    cases: list[tuple[str, Any, float | None]] = [
+        ("A2PO", A2POConfig(), 1.3),
+        ("A2PO, a critic per agent", A2POConfig().training(per_agent_critics=True), None),
+        ("HATRPO", HATRPOConfig(), None),
+        ("HAA2C", HAA2CConfig(), None),
+        ("CoPPO, separate", CoPPOConfig().multi_agent(parameter_sharing="none"), None),
+        ("HAPPO, GRU actors", _with_model(HAPPOConfig(), recurrent="gru"), None),
+        ("HAPPO, GRU actors and critic", _with_model(HAPPOConfig(), **recurrent), None),
+    ]
+    for name, config, bar in cases:
+        ours = _learner_update(config, 3)
+        happo = _learner_update(HAPPOConfig(), 3)
+        ratio = _ratio(ours, happo, rounds, clock=time.perf_counter)
+        _report(f"(e) update / HAPPO's, {name}, 3 agents", ratio, bar, ours)
+
+
+def _with_model(config: Any, **model: Any) -> Any:
+    return config.rl_module(model_config=model)
+
+
+def growth(rounds: int) -> None:
+    for num_agents in (4, 8, 16, 32):
+        ours = _learner_update(HAPPOConfig(), num_agents)
+        two = _learner_update(HAPPOConfig(), 2)
+        ratio = _ratio(ours, two, rounds, clock=time.perf_counter)
+        # The critic's input grows with the team as well: it sees all observations.
+        _report(f"(f) update / that of 2 agents, {num_agents} agents", ratio, num_agents / 2, ours)
 
 
 def _learner_update(config: Any, num_agents: int) -> Callable[[], Any]:
@@ -306,12 +356,15 @@ def _ratio(a: Callable, b: Callable, rounds: int, *, clock: Callable[[], float])
 
 
 def _report(
-    what: str, ratios: list[float], bar: float, run: Callable, *, more: bool = False
+    what: str, ratios: list[float], bar: float | None, run: Callable, *, more: bool = False
 ) -> None:
     median = statistics.median(ratios)
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    if bar is None:
+        print(f"{what:58s} {median:6.2f}  ({spread})", flush=True)
+        return
     met = median >= bar if more else median <= bar
     sign = ">=" if more else "<="
-    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
     verdict = "met" if met else "MISSED"
     print(f"{what:58s} {median:6.2f}  ({spread})  bar {sign} {bar}: {verdict}", flush=True)
     if not met:

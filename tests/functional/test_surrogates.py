@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from rllib_hetero.functional import (
+    adaptive_clip,
     approx_kl,
     clip_fraction,
+    clipped_joint_surrogate,
     clipped_surrogate,
     linear_surrogate,
     masked_mean,
@@ -105,6 +107,101 @@ def test_surrogates_reject_a_correction_that_would_broadcast_and_a_clip_of_zero(
         clipped_surrogate(x, x, 0.2, torch.ones(()))
     with pytest.raises(ValueError, match="clip_param"):
         clipped_surrogate(x, x, 0.0)
+
+
+# The joint action's ratio.
+
+
+def slow_joint(r, a, others, eps, eps_others):
+    out = []
+    for r_i, a_i, g_i in zip(r.tolist(), a.tolist(), others.tolist(), strict=True):
+        joint = r_i * min(max(g_i, 1 - eps_others), 1 + eps_others)
+        out.append(min(joint * a_i, min(max(joint, 1 - eps), 1 + eps) * a_i))
+    return torch.tensor(out)
+
+
+def test_clipped_joint_surrogate_hand_computed_with_its_gradient():
+    # eps = 0.2, for the others 0.1. By rows: no clipping at all, at either sign; the others'
+    # ratio clipped above and below, at either sign; l above and below the interval, at either
+    # sign; one where r alone would be clipped but l is not, and one the other way round.
+    rows = [
+        # r, others, A, objective, gradient in r
+        (1.1, 1.0, 2.0, 2.2, 2.0),
+        (1.1, 1.0, -2.0, -2.2, -2.0),
+        (1.0, 9.0, 2.0, 2.2, 2.2),
+        (1.0, 9.0, -2.0, -2.2, -2.2),
+        (1.0, 0.0, 2.0, 1.8, 1.8),
+        (1.0, 0.0, -2.0, -1.8, -1.8),
+        (1.5, 1.0, 2.0, 2.4, 0.0),
+        (1.5, 1.0, -2.0, -3.0, -2.0),
+        (0.5, 1.0, 2.0, 1.0, 2.0),
+        (0.5, 1.0, -2.0, -1.6, 0.0),
+        (1.25, 0.9, 2.0, 2.25, 1.8),
+        (1.15, 1.1, 2.0, 2.4, 0.0),
+        (1.15, 9.0, -2.0, -2.53, -2.2),
+        (0.85, 0.9, -2.0, -1.6, 0.0),
+        (0.85, 0.0, 2.0, 1.53, 1.8),
+        (1.3, 5.0, 0.0, 0.0, 0.0),
+    ]
+    r, others, a, expected, slope = torch.tensor(rows).unbind(1)
+    r = r.clone().requires_grad_()
+    actual = clipped_joint_surrogate(r, a, 0.2, others, 0.1)
+    torch.testing.assert_close(actual, expected)
+    (grad,) = torch.autograd.grad(actual.sum(), r)
+    torch.testing.assert_close(grad, slope)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("eps", "eps_others"), [(0.2, 0.1), (0.1, 0.3), (0.9, 0.05)])
+def test_clipped_joint_surrogate_equals_the_slow_loop(seed, eps, eps_others):
+    ratio, advantages, others = draws(seed)
+    actual = clipped_joint_surrogate(ratio, advantages, eps, others, eps_others)
+    torch.testing.assert_close(actual, slow_joint(ratio, advantages, others, eps, eps_others))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_others_it_is_the_plain_clipped_surrogate(seed):
+    ratio, advantages, _ = draws(seed)
+    actual = clipped_joint_surrogate(ratio, advantages, 0.2, torch.ones_like(ratio), 0.1)
+    assert torch.equal(actual, clipped_surrogate(ratio, advantages, 0.2))
+
+
+def test_clipped_joint_surrogate_rejects_bad_arguments():
+    x = torch.ones(3)
+    for shapes in ((x, x, torch.ones(3, 1)), (x, torch.ones(1), x), (torch.ones(()), x, x)):
+        with pytest.raises(ValueError, match="Shapes"):
+            clipped_joint_surrogate(shapes[0], shapes[1], 0.2, shapes[2], 0.1)
+    with pytest.raises(ValueError, match="clip_param"):
+        clipped_joint_surrogate(x, x, 0.0, x, 0.1)
+    with pytest.raises(ValueError, match="others_clip"):
+        clipped_joint_surrogate(x, x, 0.2, x, 0.0)
+    with pytest.raises(ValueError, match="gradient"):
+        clipped_joint_surrogate(x, x, 0.2, torch.ones(3, requires_grad=True), 0.1)
+
+
+def test_adaptive_clip_hand_computed():
+    assert [adaptive_clip(0.2, k, 4) for k in (1, 2, 3, 4)] == pytest.approx(
+        [0.125, 0.15, 0.175, 0.2]
+    )
+    assert adaptive_clip(0.2, 1, 1) == 0.2
+    assert adaptive_clip(0.2, 1, 2, coeff=0.8) == pytest.approx(0.18)
+    assert adaptive_clip(0.2, 1, 2, coeff=0.0) == pytest.approx(0.1)
+    assert adaptive_clip(0.2, 1, 2, coeff=1.0) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ((0.0, 1, 2), "clip_param"),
+        ((0.2, 0, 2), "position"),
+        ((0.2, 3, 2), "position"),
+        ((0.2, 1, 2, -0.1), "coeff"),
+        ((0.2, 1, 2, 1.1), "coeff"),
+    ],
+)
+def test_adaptive_clip_rejects_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        adaptive_clip(*arguments)
 
 
 def test_masked_mean_hand_computed():

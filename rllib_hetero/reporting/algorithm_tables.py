@@ -1,0 +1,73 @@
+"""The documentation's tables of algorithms, made from what the algorithms say of themselves.
+
+A command as well: `python -m rllib_hetero.reporting.algorithm_tables FILE.md ...` renews the
+tables between the markers `<!-- algorithms -->` or `<!-- can I use HAPPO? -->` and
+`<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from rllib_hetero import ALGORITHMS
+from rllib_hetero.algorithms.capabilities import Capabilities
+
+_TABLE = re.compile(r"(<!-- (algorithms|can I use (\w+)\?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def capabilities_of(name: str) -> Capabilities:
+    """What the registered algorithm says of itself."""
+    return ALGORITHMS[name].get_default_config().capabilities
+
+
+def algorithm_table() -> str:
+    """One row for each registered algorithm, as Markdown."""
+    rows = ["| algorithm | paper | update | correction | step | default sharing |"]
+    rows.append("|---|---|---|---|---|---|")
+    for name in ALGORITHMS:
+        c = capabilities_of(name)
+        cells = (f"`{name}`", c.paper, c.update, c.correction, c.step, c.sharing)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def capability_table(name: str) -> str:
+    """What one algorithm can be used with, as Markdown."""
+    c = capabilities_of(name)
+    spaces = {
+        "Box": "Box actions, shape (k,)",
+        "Discrete": "Discrete actions",
+        "MultiDiscrete": "MultiDiscrete actions",
+    }
+    answers = {
+        **{text: space in c.actions for space, text in spaces.items()},
+        "agents with unequal observation and action spaces, without padding": True,
+        "action masks": c.action_masks,
+        "recurrent policies and critics": c.recurrent,
+        "agents that die within an episode": True,
+        "global state for the critic": True,
+        "parameter sharing": c.parameter_sharing,
+        "several learners": c.several_learners,
+        "image or Dict observations": False,
+        "agents that act in turns": False,
+    }
+    rows = ["| | |", "|---|---|"]
+    rows += [f"| {text} | {'yes' if answer else 'no'} |" for text, answer in answers.items()]
+    return "\n".join(rows)
+
+
+def with_tables(text: str) -> str:
+    """The text with every marked table renewed."""
+
+    def renew(match: re.Match[str]) -> str:
+        name = match[3]
+        return match[1] + (capability_table(name) if name else algorithm_table()) + "\n" + match[4]
+
+    return _TABLE.sub(renew, text)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(with_tables(path.read_text()))

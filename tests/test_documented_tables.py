@@ -1,0 +1,54 @@
+"""The tables in the documentation are those that the algorithms' own answers make."""
+
+from pathlib import Path
+
+import pytest
+
+from rllib_hetero import ALGORITHMS
+from rllib_hetero.reporting.algorithm_tables import (
+    algorithm_table,
+    capability_table,
+    with_tables,
+)
+
+ROOT = Path(__file__).parent.parent
+
+
+def page_of(name):
+    return ROOT / "docs" / "algorithms" / f"{name.lower()}.md"
+
+
+def test_readme_and_index_list_every_algorithm():
+    for path in (ROOT / "README.md", ROOT / "docs" / "index.md"):
+        assert algorithm_table() in path.read_text(), f"make tables: {path} is out of date"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_has_a_page_that_says_what_it_can_be_used_with(name):
+    text = page_of(name).read_text()
+    assert capability_table(name) in text
+    assert f"{name}Config" in text
+
+
+def test_tables_are_renewed_between_their_markers():
+    text = "a\n<!-- algorithms -->\nold\n<!-- end -->\nb\n<!-- can I use HAPPO? -->\n<!-- end -->\nc"
+    new = with_tables(text)
+    assert "old" not in new
+    assert algorithm_table() in new
+    assert capability_table("HAPPO") in new
+    assert new.startswith("a\n")
+    assert "\nb\n" in new
+    assert new.endswith("\nc")
+    assert with_tables(new) == new
+
+
+def test_tables_show_a_no_where_an_algorithm_says_so(monkeypatch):
+    from dataclasses import replace
+
+    config = ALGORITHMS["HAPPO"].get_default_config()
+    limited = replace(config.capabilities, recurrent=False, actions=("Box",))
+    monkeypatch.setattr(type(config), "capabilities", limited)
+    table = capability_table("HAPPO")
+    assert "| recurrent policies and critics | no |" in table
+    assert "| Discrete actions | no |" in table
+    assert "| Box actions, shape (k,) | yes |" in table

@@ -1,0 +1,42 @@
+"""Every script that trains makes a config that trains; here with a small batch, in this process."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), ROOT / "examples" / "own_drift.py"])
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(f"script_{path.parent.name}_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_script_trains(path, caplog):
+    pytest.importorskip("gymnasium_robotics" if "mamujoco" in path.stem else "mpe2")
+    script = load(path)
+    config = script.make_config(script.parser.parse_args([]))
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=2)
+    config.training(train_batch_size_per_learner=50, minibatch_size=None)
+    config.debugging(seed=0)
+    algo = config.build_algo()
+    result = algo.train()
+    algo.stop()
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 50
+    for module in algo.config.layout.groups:
+        assert np.isfinite(result["learners"][module]["entropy"])
+    assert not [r for r in caplog.records if "drift" in r.message]
+
+
+def test_every_algorithm_has_a_script():
+    from rllib_hetero import ALGORITHMS
+
+    assert {name.lower() for name in ALGORITHMS} <= {path.parent.name for path in SCRIPTS}
