@@ -14,7 +14,7 @@ SETUP := $(VENV)/.setup-done
 DOCS_SETUP := $(VENV)/.docs-setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format bench docs demo clean
+.PHONY: help setup test lint types format bench tables docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -50,6 +50,9 @@ format: $(SETUP)  ## let ruff mend and format
 
 bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/ratios.py
+
+tables: $(SETUP)  ## renew the documentation's tables of algorithms
+	$(BIN)/python -m rllib_hetero.reporting.algorithm_tables README.md docs/index.md docs/algorithms/*.md
 
 # Without --quiet, which would hide the warnings that --strict counts.
 docs: $(DOCS_SETUP)  ## build the documentation into site/; a broken link fails (needs Python 3.11 or newer)

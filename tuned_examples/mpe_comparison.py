@@ -7,12 +7,14 @@ How to run this script
 trains 6 algorithms on 3 tasks with continuous and discrete actions, 3 seeds on `simple_spread`
 and one on the others, 60 runs of 500k environment steps. Every run is one process; as many run
 at once as Ray has CPUs (`--parallel N` says how many on this machine; a cluster is used through
-RAY_ADDRESS). A run whose folder holds a checkpoint is not repeated, so that the command can be
-stopped and given again. Then it writes into `--docs` (default: docs/results)
+RAY_ADDRESS). It writes into `--docs` (default: docs/results)
 
+    data/comparison/      of every run, the returns of all iterations, and its commit
     mpe_comparison.md     the table
     mpe_comparison.png    the curves
-    data/comparison/      the returns of every iteration
+
+A run that is in data/comparison/ already is not repeated, so that the command can be stopped and
+given again. `--docs some/empty/folder` makes all of it anew.
 
 A part of it: `--tasks simple_spread --kinds continuous --algorithms HAPPO A2PO --seeds 1`
 
@@ -64,7 +66,7 @@ class Run:
     def name(self) -> str:
         return f"{self.task}-{self.kind}-{self.algorithm.lower()}-s{self.seed}"
 
-    def train(self, folder: Path, env_steps: int) -> str:
+    def train(self, folder: Path, env_steps: int) -> Run:
         torch.set_num_threads(1)
         config = (
             ALGORITHMS[self.algorithm]
@@ -81,7 +83,7 @@ class Run:
             .debugging(seed=self.seed, log_level="ERROR")
         )
         run_training(config, env_steps=env_steps, out=folder / self.name, quiet=True)
-        return self.name
+        return self
 
 
 def parse() -> argparse.Namespace:
@@ -110,8 +112,12 @@ def all_runs(args: argparse.Namespace) -> list[Run]:
 
 
 def train_all(runs: list[Run], args: argparse.Namespace) -> None:
-    folder = args.out.resolve()
-    missing = [run for run in runs if not (folder / run.name / "checkpoint").exists()]
+    data, folder = args.docs / "data" / "comparison", args.out.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    missing = [run for run in runs if not (data / f"{run.name}.csv").exists()]
+    for run in [r for r in missing if (folder / r.name / "checkpoint").exists()]:
+        keep(run, folder, data)
+        missing.remove(run)
     if not missing:
         return
     if os.environ.get("RAY_ADDRESS"):
@@ -120,21 +126,38 @@ def train_all(runs: list[Run], args: argparse.Namespace) -> None:
         ray.init(address="local", num_cpus=args.parallel, include_dashboard=False)
 
     @ray.remote(num_cpus=1, max_retries=0)
-    def train(run: Run) -> str:
+    def train(run: Run) -> Run:
         return run.train(folder, args.env_steps)
 
     waiting = [train.remote(run) for run in missing]
     while waiting:
         (done,), waiting = ray.wait(waiting)
-        print(f"{ray.get(done)}: done, {len(waiting)} to go", flush=True)
+        run = ray.get(done)
+        keep(run, folder, data)
+        print(f"{run.name}: done, {len(waiting)} to go", flush=True)
     ray.shutdown()
+
+
+def keep(run: Run, folder: Path, data: Path) -> None:
+    """Copies a run's returns, and of which commit they are."""
+    steps, values = read_column(folder / run.name / "progress.csv", "episode_return_mean")
+    commits = data / "commits.json"
+    known = json.loads(commits.read_text()) if commits.exists() else {}
+    known[run.name] = json.loads((folder / run.name / "run.json").read_text())["git_commit"]
+    commits.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    with open(data / f"{run.name}.csv", "w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["env_steps", "episode_return_mean"])
+        rows.writerows(
+            [int(step), f"{value:.2f}"] for step, value in zip(steps, values, strict=True)
+        )
 
 
 # ---- what is shown --------------------------------------------------------------------------
 
 
-def returns_of(run: Run, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    return read_column(folder / run.name / "progress.csv", "episode_return_mean")
+def returns_of(run: Run, docs: Path) -> tuple[np.ndarray, np.ndarray]:
+    return read_column(docs / "data" / "comparison" / f"{run.name}.csv", "episode_return_mean")
 
 
 def mean_over(steps: np.ndarray, values: np.ndarray, first: float, last: float) -> float:
@@ -149,13 +172,14 @@ def with_deviation(values: list[float]) -> str:
 def write_table(runs: list[Run], args: argparse.Namespace) -> None:
     end, cells = args.env_steps, {}
     for run in runs:
-        steps, values = returns_of(run, args.out)
+        steps, values = returns_of(run, args.docs)
         row = cells.setdefault((run.task, run.kind, run.algorithm), ([], [], [], []))
         row[0].append(run.seed)
         row[1].append(values[0])
         row[2].append(mean_over(steps, values, 0.4 * end, 0.6 * end))
         row[3].append(mean_over(steps, values, 0.8 * end, end))
-    record = json.loads((args.out / runs[0].name / "run.json").read_text())
+    commits = json.loads((args.docs / "data" / "comparison" / "commits.json").read_text())
+    used = sorted({commits[run.name][:7] for run in runs})
     lines = [
         "| task | actions | algorithm | seeds | first iteration | "
         f"{0.4 * end / 1e3:.0f}k to {0.6 * end / 1e3:.0f}k | last {0.2 * end / 1e3:.0f}k |",
@@ -164,20 +188,9 @@ def write_table(runs: list[Run], args: argparse.Namespace) -> None:
     for (task, kind, algorithm), (seeds, *columns) in cells.items():
         shown = " | ".join(map(with_deviation, columns))
         lines.append(f"| {task} | {kind} | {algorithm} | {', '.join(map(str, seeds))} | {shown} |")
-    lines += ["", f"{end:,} environment steps a run; commit `{record['git_commit']}`."]
+    lines += ["", f"{end:,} environment steps a run. Commits: {', '.join(used)}."]
     (args.docs / "mpe_comparison.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-
-
-def write_data(runs: list[Run], args: argparse.Namespace) -> None:
-    folder = args.docs / "data" / "comparison"
-    folder.mkdir(parents=True, exist_ok=True)
-    for run in runs:
-        with open(folder / f"{run.name}.csv", "w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["env_steps", "episode_return_mean"])
-            for step, value in zip(*returns_of(run, args.out), strict=True):
-                rows.writerow([int(step), f"{value:.2f}"])
 
 
 def draw(runs: list[Run], args: argparse.Namespace) -> None:
@@ -195,7 +208,7 @@ def draw(runs: list[Run], args: argparse.Namespace) -> None:
                 seeds = [
                     r for r in runs if (r.task, r.kind, r.algorithm) == (task, kind, algorithm)
                 ]
-                curves = [(s, smooth(v, 9)) for s, v in (returns_of(r, args.out) for r in seeds)]
+                curves = [(s, smooth(v, 9)) for s, v in (returns_of(r, args.docs) for r in seeds)]
                 steps, values = on_common_steps(curves)
                 axes.plot(steps, values.mean(0), color=f"C{k}", label=algorithm, linewidth=1.3)
                 if len(seeds) > 1:
@@ -217,7 +230,6 @@ def main() -> None:
     train_all(runs, args)
     runs.sort(key=lambda r: (r.task, r.kind, args.algorithms.index(r.algorithm), r.seed))
     write_table(runs, args)
-    write_data(runs, args)
     draw(runs, args)
 
 

@@ -232,26 +232,24 @@ class TeamLearner(TorchLearner):
     def _update(self, batch: dict[ModuleID, Rows]) -> tuple[Any, dict[ModuleID, Tensor], dict]:
         fwd_out = {m: self.forward(m, rows) for m, rows in batch.items()}
         losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
-        for m in batch:
-            for _, optimizer in self.get_optimizers_for_module(m):
-                optimizer.zero_grad(set_to_none=True)
+        optimizers = [o for m in batch for _, o in self.get_optimizers_for_module(m)]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()  # type: ignore[union-attr]
+        for m in batch:
+            params = self.get_parameters(self.module[m])
+            sum_gradients(params)
+            self.postprocess_gradients_for_module(
+                module_id=m,
+                config=self.config.get_config_for_module(m),
+                module_gradients_dict={p: p.grad for p in params if p.grad is not None},
+            )
+        for optimizer in optimizers:
+            optimizer.step()
         for m, rows in batch.items():
-            self._step(m)
             if rows[RECORD]:
                 self._note(m, "loss", losses[m], over_learners="sum")
         return fwd_out, {m: loss.detach() for m, loss in losses.items()}, {}
-
-    def _step(self, module_id: ModuleID) -> None:
-        params = self.get_parameters(self.module[module_id])
-        sum_gradients(params)
-        self.postprocess_gradients_for_module(
-            module_id=module_id,
-            config=self.config.get_config_for_module(module_id),
-            module_gradients_dict={p: p.grad for p in params if p.grad is not None},
-        )
-        for _, optimizer in self.get_optimizers_for_module(module_id):
-            optimizer.step()
 
     def forward(self, module_id: ModuleID, rows: Rows) -> dict[str, Tensor]:
         """The training pass of a module: distribution inputs of an actor, values of the critic.
