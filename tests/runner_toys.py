@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import ray
 import torch
@@ -13,10 +14,11 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from ray.rllib.core import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from toys import clock_mask, is_allowed
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig, Outcome, Team, VectorTeamEnv
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
-from rllib_hetero.connectors.team_advantages import TeamAdvantages
+from rllib_hetero.connectors.team_advantages import ESTIMATES, TeamAdvantages
 from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 from rllib_hetero.team import CRITIC
@@ -39,10 +41,12 @@ class ScriptedTeam(MultiAgentEnv):
         lengths: Lengths of the episodes, in turn; or index to length.
         ends: "truncate", "terminate" or "alternate".
         dies: Agent id to the number of steps it lives.
+        masked: Agents whose actions are masked by the clock; forbidden ones are refused.
         state, shared: Whether there is a global state; whether the reward is shared.
         fail: "step" or "reset": raises in `fail_at`, once for each string of `fail_key`.
         fail_at: (index, episode, step).
-        poison: "observation", "reward" or "state" is NaN (or `value`) in `poison_at`.
+        poison: "observation", "reward" or "state" is NaN (or `value`), or "mask" allows the last
+            component of the last agent's action nothing, in `poison_at`.
         strict: Whether it refuses actions that are not finite.
         crash: A folder. The process kills itself on finding its worker index as a file there.
     """
@@ -61,6 +65,15 @@ class ScriptedTeam(MultiAgentEnv):
         }
         kinds = c.get("actions", {})
         self.action_spaces = {a: copy.deepcopy(ACTIONS[kinds.get(a, "box")]) for a in self.sizes}
+        self.masked = c.get("masked", [])
+        for a in self.masked:
+            size = len(clock_mask(self.action_spaces[a], 0))
+            self.observation_spaces[a] = gym.spaces.Dict(
+                {
+                    "observations": self.observation_spaces[a],
+                    "action_mask": Box(0.0, 1.0, (size,), np.float32),
+                }
+            )
         if c.get("state"):
             self.state_space = Box(-np.inf, np.inf, (4,), np.float32)
         self.reward_scheme = "shared" if c.get("shared") else "individual"
@@ -83,6 +96,9 @@ class ScriptedTeam(MultiAgentEnv):
         self._maybe_crash()
         if self.config.get("strict"):
             assert all(np.isfinite(u).all() for u in action_dict.values()), "refused"
+        for a in set(self.masked) & set(action_dict):
+            mask, space = self.mask(a), self.action_spaces[a]
+            assert is_allowed(space, mask, action_dict[a]), f"{a} may not {action_dict[a]}"
         self.log.append((self.episode, self.t, dict(action_dict)))
         acted = self.alive
         self.t += 1
@@ -131,7 +147,16 @@ class ScriptedTeam(MultiAgentEnv):
         x[-1] += 0.3 * self.last[agent]
         if agent == self.possible_agents[-1] and self._poisoned("observation"):
             x[0] = self.config.get("value", np.nan)
+        if agent in self.masked:
+            return {"observations": x, "action_mask": self.mask(agent).astype(np.float32)}
         return x
+
+    def mask(self, agent):
+        i, space = self.possible_agents.index(agent), self.action_spaces[agent]
+        mask = clock_mask(space, self.t + self.episode + i)
+        if agent == self.possible_agents[-1] and self._poisoned("mask"):
+            mask[-(space.nvec[-1] if isinstance(space, MultiDiscrete) else space.n) :] = 0
+        return mask
 
     def _poisoned(self, what):
         at = self.config.get("poison_at", (0, 0, 2))
@@ -276,10 +301,13 @@ def actor_weights(module):
 
 
 def team_batch(fragments, config, module, *, standardize=False):
-    """The training batch of fragments: both learner connectors, run by hand."""
+    """The training batch of fragments: both learner connectors, run by hand.
+
+    What the critic gives is (B,): the team's one column.
+    """
     batch = {}
     for connector in (
-        FragmentsToTeamBatch(layout=config.layout),
+        FragmentsToTeamBatch(layout=config.layout, max_seq_len=config.max_seq_len),
         TeamAdvantages(
             layout=config.layout,
             gamma=config.gamma,
@@ -288,6 +316,9 @@ def team_batch(fragments, config, module, *, standardize=False):
         ),
     ):
         batch = connector(rl_module=module, batch=batch, episodes=fragments)
+    del batch[CRITIC][ESTIMATES]
+    for column in (Columns.VF_PREDS, Columns.VALUE_TARGETS, Columns.ADVANTAGES):
+        batch[CRITIC][column] = batch[CRITIC][column].squeeze(-1)
     return batch
 
 

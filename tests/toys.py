@@ -253,8 +253,14 @@ class MemoryTeam(MultiAgentEnv):
 # ---- a learner and a runner without Ray ---------------------------------------------------------
 
 
-def small_config(cls, env=CountingTeam, env_config=None, *, num_envs=3, steps=8, **training):
-    """A validated config of a small team, sampled and trained on in this process."""
+def small_config(
+    cls, env=CountingTeam, env_config=None, *, num_envs=3, steps=8, model=None, sharing=None,
+    **training,
+):  # fmt: skip
+    """A validated config of a small team, sampled and trained on in this process.
+
+    `model` is added to the `model_config`; `sharing` replaces the default `parameter_sharing`.
+    """
     settings = {"lr": 1e-3, "num_epochs": 3, "train_batch_size_per_learner": num_envs * steps}
     config = (
         cls()
@@ -262,9 +268,11 @@ def small_config(cls, env=CountingTeam, env_config=None, *, num_envs=3, steps=8,
         .env_runners(num_env_runners=0, num_envs_per_env_runner=num_envs)
         .learners(num_learners=0)
         .training(**(settings | training))
-        .rl_module(model_config={"hidden_sizes": [16, 16], "actor_head_gain": 1.0})
+        .rl_module(model_config={"hidden_sizes": [16, 16], "actor_head_gain": 1.0} | (model or {}))
         .debugging(seed=7, log_level="ERROR")
     )
+    if sharing is not None:
+        config.multi_agent(parameter_sharing=sharing)
     config.validate()
     return config
 
@@ -309,6 +317,57 @@ def update(learner, fragments, **kwargs):
         timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: 0},
         **(settings | kwargs),
     )
+
+
+def team_batch(learner, fragments):
+    """What a learner makes of fragments, with its units set as in an update."""
+    from rllib_hetero.connectors.fragments_to_batch import CHUNKS
+    from rllib_hetero.learners.units import Chunks, SingleRows
+
+    batch = learner._learner_connector(
+        rl_module=learner.module, batch={}, episodes=fragments, shared_data={},
+        metrics=learner.metrics,
+    )  # fmt: skip
+    chunks = batch["critic"].get(CHUNKS)
+    rows = len(batch["critic"]["obs"])
+    learner._units = SingleRows(rows) if chunks is None else Chunks(chunks)
+    return batch
+
+
+def watch_changes(learner):
+    """Lists (module id, its `PolicyChange`, rows) of all that the learner evaluates from now on."""
+    seen = []
+    change_of = learner.policy_change
+
+    def watched(module_id, rows, inputs):
+        change = change_of(module_id, rows, inputs)
+        seen.append((module_id, change, rows))
+        return change
+
+    learner.policy_change = watched
+    return seen
+
+
+def watch_notes(learner):
+    """Everything the learner notes from now on: (module id, name) to its numbers."""
+    seen = {}
+    note = learner._note
+
+    def watched(module_id, name, value, **kwargs):
+        seen.setdefault((module_id, name), []).append(float(value))
+        note(module_id, name, value, **kwargs)
+
+    learner._note = watched
+    return seen
+
+
+def all_weights(learner):
+    """Copies of all tensors of all modules, by module and name."""
+    return {
+        (m, name): x.detach().clone()
+        for m in learner.module.keys()  # noqa: SIM118
+        for name, x in learner.module[m].state_dict().items()
+    }
 
 
 # ---- a slow PPO -----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Trained policies without Ray: saved by an algorithm, loaded and used by anyone."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import runner_toys as toys
 import torch
+from pyarrow.fs import LocalFileSystem
 from ray.rllib.core import Columns
+from runner_toys import ScriptedTeam
 
-from rllib_hetero import TeamPolicies, load_policies
+from rllib_hetero import TeamError, TeamPolicies, load_policies
+from rllib_hetero.algorithms.checkpoint import export_policies
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.reporting import record_episode, video
 from rllib_hetero.runners.actions import action_transform
 
 MIXED = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
@@ -121,6 +126,136 @@ def test_sampling_is_repeatable_from_a_seed(saved):
     assert not np.array_equal(drawn(1), drawn(2))
     greedy_actions = [np.ravel(policies.act(x)["a"]) for x in observations_of(algo)]
     assert not np.allclose([x[:2] for x in drawn(1)], greedy_actions)
+
+
+# ---- action masks and memories --------------------------------------------------------------
+
+KINDS = {
+    "masked": ({"actions": {"b": "discrete", "c": "multi"}, "masked": "bc"}, "none", None),
+    "gru": (SHARED, {"pair": ["a", "b"]}, "gru"),
+    "masked, lstm": (
+        {**SHARED, "actions": dict.fromkeys("abc", "multi"), "masked": "abc", "dies": {"b": 3}},
+        "full",
+        "lstm",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(ray_local, tmp_path_factory):
+    """Each kind, saved without a training: (the algorithm, the checkpoint's folder)."""
+    algos = {}
+    for kind, (env_config, sharing, recurrent) in KINDS.items():
+        config = toys.small(toys.CONFIGS["HAPPO"](), env_config=env_config, num_envs=1)
+        config.multi_agent(parameter_sharing=sharing).rl_module(
+            model_config={"hidden_sizes": [16], "actor_head_gain": 0.5, "recurrent": recurrent}
+        )
+        algo = config.build_algo()
+        folder = str(tmp_path_factory.mktemp("checkpoint"))
+        export_policies(algo, folder, LocalFileSystem())
+        algos[kind] = algo, folder
+    yield algos
+    for algo, _ in algos.values():
+        algo.stop()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_acts_as_the_runner_does(exported, kind):
+    """Step by step through whole episodes of the environment, greedily."""
+    algo, path = exported[kind]
+    policies, runner = load_policies(path), algo.env_runner
+    (f,) = runner.sample(num_timesteps=10, explore=False, force_reset=True)
+    assert np.flatnonzero(f.truncated[:, 0]).tolist() == [4, 9]
+    layout = runner.config.layout
+    for t in range(10):
+        if t % 5 == 0:
+            policies.reset()
+        observations, expected = {}, {}
+        for agent, (m, k) in layout.slot_of.items():
+            if not f.active[m][t, 0, k]:
+                continue
+            size = layout.team.observation_spaces[agent].shape[0]
+            x = f.observations[m][t, 0, k, :size]
+            if agent in layout.team.masked:
+                mask = f.action_masks[m][t, 0, k].astype(np.int8)
+                x = {"observations": x, "action_mask": mask}
+            observations[agent] = x
+            expected[agent] = runner._transforms[agent](f.actions[m][t, 0, k])
+        assert_equal_actions(policies.act(observations), expected)
+
+
+def test_memories_last_until_the_reset(exported):
+    algo, path = exported["gru"]
+    policies = load_policies(path)
+    (observations,) = observations_of(algo, num=1)
+    first, second = (policies.act(observations) for _ in range(2))
+    assert not np.allclose(first["a"], second["a"], atol=1e-6)
+    policies.reset()
+    assert_equal_actions(policies.act(observations), first)
+    # Agents that share a module remember by themselves.
+    policies.reset()
+    policies.act({"b": observations["b"]})
+    assert_equal_actions(policies.act({"a": observations["a"]}), {"a": first["a"]})
+
+
+def test_forbidden_actions_are_not_drawn(exported):
+    _, path = exported["masked"]
+    policies = load_policies(path)
+    policies.seed(0)
+    x, rng = {"a": np.ones(3), "b": np.ones(5), "c": np.ones(5)}, np.random.default_rng(0)
+    for _ in range(50):
+        b, c = rng.permutation([1, 1, 0, 0]), np.array([0, 1, 1, 0, 1])
+        actions = policies.act(
+            {
+                "a": x["a"],
+                "b": {"observations": x["b"], "action_mask": b},
+                "c": {"observations": x["c"], "action_mask": c.astype(bool)},
+            },
+            explore=True,
+        )
+        assert b[actions["b"]] and actions["c"][0] in (1, 2) and actions["c"][1] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.ones(5), "'c' was trained with action masks.*'observations' and 'action_mask'"),
+        ({"observations": np.ones(5)}, "'c' was trained with action masks"),
+        (
+            {"observations": np.ones(5), "action_mask": np.ones(4)},
+            r"'c' has shape \(4,\), trained on \(5,\)",
+        ),
+        (
+            {"observations": np.ones(5), "action_mask": [1, 1, 1, 0, 0]},
+            "mask of agent 'c' allows nothing",
+        ),
+        ({"observations": np.ones(4), "action_mask": np.ones(5)}, r"'c' has shape \(4,\)"),
+    ],
+)
+def test_broken_masks(exported, given, message):
+    with pytest.raises(TeamError, match=message):
+        load_policies(exported["masked"][1]).act({"c": given})
+
+
+def test_masked_agents_are_written(exported):
+    for kind, masked in {"masked": ["b", "c"], "gru": [], "masked, lstm": ["a", "b", "c"]}.items():
+        folder = Path(exported[kind][1]) / "policies"
+        assert json.loads((folder / "team.json").read_text())["masked"] == masked
+
+
+def test_films_and_demos_forget_before_each_episode(exported, monkeypatch):
+    algo, path = exported["masked, lstm"]
+    policies, calls = load_policies(path), []
+    monkeypatch.setattr(type(policies), "reset", lambda self: calls.append("reset"))
+    monkeypatch.setattr(video, "_writer", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(video, "play_episode", lambda act, env, **_: calls.append("play") or 0.0)
+    record_episode(policies, None, Path(path) / "none.gif")
+    assert calls == ["reset", "play"]
+    # Random actions heed the masks: the toy refuses others.
+    monkeypatch.undo()
+    env = ScriptedTeam(algo.config.env_config)
+    for seed in range(3):
+        video.play_episode(video.random_actions(env, seed=seed), env, seed=seed)
 
 
 def test_samples_follow_the_policy(saved):

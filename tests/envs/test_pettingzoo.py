@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Dict as DictSpace
 
 from rllib_hetero.envs import ENVIRONMENTS, PettingZooTeamEnv, register_environments
 from rllib_hetero.errors import TeamError
@@ -171,6 +172,92 @@ def test_other_observation_spaces_are_refused():
     inner.observation_space = lambda agent: Discrete(3)
     with pytest.raises(TeamError, match=r"'b' is Discrete\(3\); a Box"):
         PettingZooTeamEnv(inner)
+
+
+# ---- action masks ---------------------------------------------------------------------------
+
+
+class Choosy(Mortals):
+    """`Mortals` whose agents "a" and "c" may only act as the clock says.
+
+    Args:
+        where: "observation" or "info": where their masks are; "b" has one in its info only.
+    """
+
+    def __init__(self, where, ends=None):
+        super().__init__(ends or {a: (9, "term") for a in "abc"})
+        self.where = where
+
+    def observation_space(self, agent):
+        space = super().observation_space(agent)
+        if self.where == "observation" and agent != "b":
+            return DictSpace({"observation": space, "action_mask": Box(0, 1, (2,), np.int8)})
+        return space
+
+    def mask(self):
+        return np.array([self.t % 2, (self.t + 1) % 2], np.int8)
+
+    def reset(self, seed=None, options=None):
+        return self._choose(*super().reset(seed, options))
+
+    def step(self, actions):
+        observations, *rest, infos = super().step(actions)
+        observations, infos = self._choose(observations, infos)
+        return observations, *rest, infos
+
+    def _choose(self, observations, infos):
+        if self.where == "info":
+            return observations, {a: {**infos[a], "action_mask": self.mask()} for a in self.agents}
+        for a in set(observations) - {"b"}:
+            observations[a] = {"observation": observations[a], "action_mask": self.mask()}
+        return observations, infos
+
+
+def masks_of(observations):
+    return {a: x["action_mask"].tolist() for a, x in observations.items() if isinstance(x, dict)}
+
+
+@pytest.mark.parametrize(("where", "masked"), [("observation", "ac"), ("info", "abc")])
+def test_masks_become_rllibs(where, masked):
+    env = PettingZooTeamEnv(Choosy(where), action_masks="info" if where == "info" else "auto")
+    team = Team.from_env(env)
+    assert team.masked == set(masked)
+    assert [team.observation_spaces[a].shape for a in "bac"] == [(1,), (2,), (3,)]
+    observations, _ = env.reset()
+    assert masks_of(observations) == {key: [0, 1] for key in masked}
+    observations, *_ = env.step(dict.fromkeys("abc", 1))
+    assert masks_of(observations) == {key: [1, 0] for key in masked}
+    for agent, x in observations.items():
+        assert env.observation_spaces[agent].contains(x)
+    plain = observations["a"]["observations"]
+    assert plain.dtype == np.float32 and plain.tolist() == [1.0, 1.0]
+
+
+def test_masks_left_out():
+    env = PettingZooTeamEnv(Choosy("observation"), action_masks=None)
+    assert Team.from_env(env).masked == frozenset()
+    assert env.reset()[0]["c"].tolist() == [0.0, 0.0, 0.0]
+    # Those in infos are not looked for.
+    assert Team.from_env(PettingZooTeamEnv(Choosy("info"))).masked == frozenset()
+
+
+def test_the_dead_need_no_mask_in_their_info():
+    env = PettingZooTeamEnv(
+        Choosy("info", {"b": (1, "term"), "a": (2, "term"), "c": (2, "term")}), action_masks="info"
+    )
+    outcomes = play(env)
+    assert masks_of(outcomes[0][0]) == {"b": [1, 1], "a": [1, 0], "c": [1, 0]}
+
+
+def test_missing_masks():
+    with pytest.raises(TeamError, match=r"info of agent 'b' lacks the key 'action_mask'"):
+        PettingZooTeamEnv(Mortals({}), action_masks="info").reset()
+    with pytest.raises(TeamError, match=r"`action_masks` must be 'auto', 'info' or None"):
+        PettingZooTeamEnv(Mortals({}), action_masks="infos")
+    inner = Choosy("info")
+    inner.action_space = lambda agent: Box(-1.0, 1.0, (2,), np.float32)
+    with pytest.raises(TeamError, match=r"'b' has an action mask.*action_masks=None"):
+        PettingZooTeamEnv(inner, action_masks="info")
 
 
 def test_render_and_close():

@@ -70,7 +70,7 @@ def is_batched(modules, monkeypatch, x):
     monkeypatch.setattr(TeamActor, "_forward", lambda *args, **kwargs: called.append(1))
     forward = stacked_forward(modules, explore=False)
     with contextlib.suppress(AttributeError, TypeError):  # The replacement returns no output.
-        forward(x)
+        forward(x, None)
     monkeypatch.undo()
     return not called
 
@@ -82,7 +82,7 @@ def test_stack_equals_each_modules_own_forward(kind, num, explore, monkeypatch):
     torch.manual_seed(num)
     modules = [actor(SPACES[kind]) for _ in range(num)]
     x = torch.randn(num, ROWS, 4)
-    out = stacked_forward(modules, explore=explore)(x)
+    out = stacked_forward(modules, explore=explore)(x, None)[0]
     torch.testing.assert_close(out, one_by_one(modules, x), rtol=1e-5, atol=1e-6)
     assert is_batched(modules, monkeypatch, x)
 
@@ -100,7 +100,7 @@ def test_every_architecture_is_stacked(model, monkeypatch):
     torch.manual_seed(0)
     modules = [actor(SPACES["box"], **model) for _ in range(3)]
     x = torch.randn(3, ROWS, 4)
-    out = stacked_forward(modules, explore=False)(x)
+    out = stacked_forward(modules, explore=False)(x, None)[0]
     torch.testing.assert_close(out, one_by_one(modules, x), rtol=1e-5, atol=1e-6)
     assert is_batched(modules, monkeypatch, x)
 
@@ -111,14 +111,14 @@ def test_actors_of_unequal_make_give_their_own_outputs(other):
     torch.manual_seed(0)
     modules = [actor(SPACES["box"]), actor(SPACES["box"], **other)]
     x = torch.randn(2, ROWS, 4)
-    out = stacked_forward(modules, explore=False)(x)
+    out = stacked_forward(modules, explore=False)(x, None)[0]
     torch.testing.assert_close(out, one_by_one(modules, x), rtol=1e-5, atol=1e-6)
 
 
 def test_subclass_of_the_actor_is_called_itself():
     modules = [actor(SPACES["box"], cls=Counted) for _ in range(2)]
     x = torch.randn(2, ROWS, 4)
-    out = stacked_forward(modules, explore=True)(x)
+    out = stacked_forward(modules, explore=True)(x, None)[0]
     assert [m.calls for m in modules] == [1, 1]
     torch.testing.assert_close(out, one_by_one(modules, x))
 
@@ -128,7 +128,7 @@ def test_custom_module_is_called_with_the_pass_that_is_meant(explore):
     spaces = {"observation_space": Box(-1.0, 1.0, (4,), np.float32), "action_space": Discrete(3)}
     modules = [Custom(**spaces).eval() for _ in range(2)]
     x = torch.randn(2, ROWS, 4)
-    out = stacked_forward(modules, explore=explore)(x)
+    out = stacked_forward(modules, explore=explore)(x, None)[0]
     expected = one_by_one(modules, x) * (2 if explore else 1)
     torch.testing.assert_close(out, expected)
 
@@ -138,8 +138,9 @@ def test_function_keeps_the_weights_it_was_made_with(num):
     modules = [actor(SPACES["box"]) for _ in range(num)]
     x = torch.randn(num, ROWS, 4)
     forward = stacked_forward(modules, explore=False)
-    before = forward(x)
+    before, _ = forward(x, None)
     for p in modules[-1].parameters():
         p.data += 1.0
-    torch.testing.assert_close(forward(x), before)
-    assert not torch.allclose(stacked_forward(modules, explore=False)(x)[-1], before[-1])
+    torch.testing.assert_close(forward(x, None)[0], before)
+    after, _ = stacked_forward(modules, explore=False)(x, None)
+    assert not torch.allclose(after[-1], before[-1])
