@@ -68,6 +68,7 @@ class MAPPOConfig(OnPolicyConfig):
         equal = all(
             team.observation_spaces[a] == team.observation_spaces[first]
             and team.action_spaces[a] == team.action_spaces[first]
+            and (a in team.masked) == (first in team.masked)
             for a in team.agents
         )
         return "full" if equal else "none"

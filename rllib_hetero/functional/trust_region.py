@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from rllib_hetero.functional._shapes import same_shape
 
@@ -75,56 +76,77 @@ def unflat(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
 
 
-def fisher_product(kl: Tensor, parameters: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+def fisher_product(
+    outputs: Tensor,
+    forward: Callable[[Sequence[Tensor]], Tensor],
+    mean_kl: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+) -> Callable[[Tensor], Tensor]:
     """Products with the Fisher matrix, without the matrix: the Hessian of the KL at new = old.
 
-        H v = grad_theta (grad_theta KL(pi_old || pi_theta) . v)    at theta = old
+        H v = J^T (K (J v)),    J = d z / d theta,    K = Hessian of mean_kl(z) at z
 
-    That Hessian is the Fisher matrix: it is -E_old[hess log pi_theta], and at theta = old
+    where z are the distribution inputs of all samples. The Hessian of KL(pi_old || pi_theta) in
+    theta has a second term, with the gradient of the KL in z; at new = old that gradient is 0.
+
+    H is the Fisher matrix: it is -E_old[hess log pi_theta], and at theta = old
 
         E[hess log pi] = E[(hess pi) / pi] - E[grad log pi (grad log pi)^T],
 
-    whose first term is the Hessian of sum_a pi(a) = 1, hence 0. So H is positive semi-definite
-    there (and only there in general), as conjugate gradients need.
+    whose first term is the Hessian of sum_a pi(a) = 1, hence 0. So H is positive semi-definite,
+    as conjugate gradients need.
 
-    The mean over states is the one that `kl` takes. A learner that holds a share of the batch
-    gives its share of the mean (`masked_mean` with the total of all learners) and sums the
+    J v is taken forward, along with one more pass of the network, and J^T backward through the
+    graph that is there: half the time of differentiating the KL twice through the network.
+
+    The mean over states is the one that `mean_kl` takes. A learner that holds a share of the
+    batch gives its share of the mean (`masked_mean` with the total of all learners) and sums the
     products over the learners. Damping, `+ c v`, is added after that sum, once.
 
     Args:
-        kl: Scalar mean KL(old || new) with its graph, evaluated at new = old: the old inputs are
-            the new ones, detached.
-        parameters: The actor's parameters. Those that the KL does not depend on get zeros.
+        outputs: [..., p] distribution inputs z with their graph.
+        forward: Parameters -> outputs; differentiable in forward mode.
+        mean_kl: Outputs -> scalar mean KL(old || new), old being `outputs` without their graph.
+        parameters: The actor's parameters. Those that the outputs do not depend on get zeros.
 
     Returns:
         The map from v [P] to H v [P]. It keeps the graph: drop it when the step is done.
 
     Raises:
-        ValueError: If `kl` is not a scalar or has no graph. The map raises it if v is not [P].
+        ValueError: If `outputs` have no graph, or the mean is not a scalar. The map raises it if
+            v is not [P].
 
     Reference:
-        HARL eq. 8; Schulman et al., "Trust Region Policy Optimization", ICML 2015, appendix C.
+        HARL eq. 8; Schulman et al., "Trust Region Policy Optimization", ICML 2015, appendix C;
+        Martens, "New Insights and Perspectives on the Natural Gradient Method", JMLR 2020.
     """
-    if kl.ndim != 0 or not kl.requires_grad:
-        raise ValueError(f"`kl` must be a scalar with a graph, got shape {tuple(kl.shape)}.")
     parameters = list(parameters)
-    grads = torch.autograd.grad(kl, parameters, create_graph=True, allow_unused=True)
-    # A gradient without a graph is a constant: its row of the Hessian is 0.
-    curved = [grad is not None and grad.requires_grad for grad in grads]
-    outputs = [grad for grad, is_curved in zip(grads, curved, strict=True) if is_curved]
+    with torch.enable_grad():
+        z = outputs.detach().requires_grad_()
+        kl = mean_kl(z)
+        if kl.ndim != 0 or not outputs.requires_grad:
+            raise ValueError(
+                "Outputs with a graph, and a scalar mean of them, are needed; got shape "
+                f"{tuple(kl.shape)} and a graph: {outputs.requires_grad}."
+            )
+        (slope,) = torch.autograd.grad(kl, z, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
-        parts = unflat(v, parameters)
-        if not outputs:
+        with forward_ad.dual_level():
+            duals = [
+                forward_ad.make_dual(p.detach(), part)
+                for p, part in zip(parameters, unflat(v, parameters), strict=True)
+            ]
+            change = forward_ad.unpack_dual(forward(duals)).tangent  # J v
+        if change is None:
             return torch.zeros_like(v)
-        weights = [part for part, is_curved in zip(parts, curved, strict=True) if is_curved]
-        # H is symmetric, so the product from the left that autograd computes is H v.
+        (curved,) = torch.autograd.grad(slope, z, change.detach(), retain_graph=True)
         rows = torch.autograd.grad(
-            outputs, parameters, weights, retain_graph=True, allow_unused=True
+            outputs, parameters, curved, retain_graph=True, allow_unused=True
         )
         return flat(
-            torch.zeros_like(part) if row is None else row
-            for part, row in zip(parts, rows, strict=True)
+            torch.zeros_like(p) if row is None else row
+            for p, row in zip(parameters, rows, strict=True)
         )
 
     return product

@@ -454,6 +454,16 @@ class TeamLearner(TorchLearner):
             log((m, NUM_MODULE_STEPS_TRAINED_LIFETIME), trained, reduce="lifetime_sum")
 
     @override(Learner)
+    def _set_slicing_by_batch_id(self, batch: Any, *, value: bool) -> Any:
+        """RLlib's way of cutting its own batches of sequences; `Chunks` does that here."""
+        return batch
+
+    @override(Learner)
+    def _set_slicing_by_batch_id(self, batch: Any, *, value: bool) -> Any:
+        """Nothing: chunks are laid out by the time they get here."""
+        return batch
+
+    @override(Learner)
     def _log_steps_trained_metrics(self, batch: Any) -> None:
         """See `_log_iteration`."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from ray.rllib.core import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import (
+    Distribution,
     LineSearchResult,
     Trial,
     conjugate_gradient,
@@ -57,25 +60,26 @@ class TrustRegionLearner(SequentialLearner):
         config = self.config.get_config_for_module(module_id)
         params = self.get_parameters(self.module[module_id])
         before = [p.detach().clone() for p in params]
-        # cuDNN's recurrent layers have no second derivatives.
-        with torch.backends.cudnn.flags(enabled=False):
-            change = self._change(module_id, rows)
-            start = self.objective(change, config, rows)
-            gradient = sum_over_learners(_gradient(start, params))
-            self.check_finite(gradient.norm(), module_id)
-            # The ball is around the policy as it is before this step: with a shared module that
-            # is not the one that sampled.
-            centre = change.inputs.detach()
-            fisher = fisher_product(self._mean_kl(change, centre, rows), params)
+        change = self._change(module_id, rows)
+        start = self.objective(change, config, rows)
+        gradient = sum_over_learners(_gradient(start, params))
+        self.check_finite(gradient.norm(), module_id)
+        # The ball is around the policy as it is before this step: with a shared module that is
+        # not the one that sampled.
+        centre = change.inputs.detach()
+        fisher = fisher_product(
+            change.inputs,
+            lambda values: self._outputs_with(module_id, rows, values),
+            lambda inputs: self._mean_kl(change.dist, centre, inputs, rows),
+            params,
+        )
 
-            def product(v: Tensor) -> Tensor:
-                return sum_over_learners(fisher(v)) + config.cg_damping * v
+        def product(v: Tensor) -> Tensor:
+            return sum_over_learners(fisher(v)) + config.cg_damping * v
 
-            direction, residual = conjugate_gradient(
-                product, gradient, iterations=config.cg_iterations
-            )
-            # eq. 8. With damping the step is a little shorter than the threshold allows.
-            beta = largest_step(direction, product(direction), config.kl_threshold)
+        direction, residual = conjugate_gradient(product, gradient, iterations=config.cg_iterations)
+        # eq. 8. With damping the step is a little shorter than the threshold allows.
+        beta = largest_step(direction, product(direction), config.kl_threshold)
         step = beta * direction
         expected = float(step.dot(gradient))
 
@@ -85,7 +89,8 @@ class TrustRegionLearner(SequentialLearner):
                 p.copy_(old + fraction * part)
             trial = self._change(module_id, rows)
             gain = self.objective(trial, config, rows) - start.detach()
-            measured = sum_over_learners(torch.stack([gain, self._mean_kl(trial, centre, rows)]))
+            kl = self._mean_kl(trial.dist, centre, trial.inputs, rows)
+            measured = sum_over_learners(torch.stack([gain, kl]))
             return Trial(*measured.tolist())
 
         result = line_search(
@@ -106,9 +111,21 @@ class TrustRegionLearner(SequentialLearner):
         inputs = self.forward(module_id, rows)[Columns.ACTION_DIST_INPUTS]
         return self.policy_change(module_id, rows, inputs)
 
-    def _mean_kl(self, change: PolicyChange, centre: Tensor, rows: Rows) -> Tensor:
-        """This learner's share of the mean KL(centre || new) over living samples."""
-        return masked_mean(change.dist.kl(centre, change.inputs), rows[ACTIVE], rows[TOTAL])
+    def _outputs_with(self, module_id: ModuleID, rows: Rows, values: Sequence[Tensor]) -> Tensor:
+        """The module's distribution inputs, as if these were its parameters."""
+        names = [name for name, _ in self.module[module_id].named_parameters()]
+        holder = _Call(self.module[module_id], lambda: self.forward(module_id, rows))
+        parameters = {f"module.{n}": x for n, x in zip(names, values, strict=True)}
+        with contextlib.ExitStack() as stack:
+            if Columns.STATE_IN in rows:
+                # Neither oneDNN's nor cuDNN's recurrent layers can be differentiated forward.
+                for backend in (torch.backends.mkldnn, torch.backends.cudnn):
+                    stack.enter_context(backend.flags(enabled=False))
+            return functional_call(holder, parameters, ())[Columns.ACTION_DIST_INPUTS]
+
+    def _mean_kl(self, dist: Distribution, old: Tensor, new: Tensor, rows: Rows) -> Tensor:
+        """This learner's share of the mean KL(old || new) over living samples."""
+        return masked_mean(dist.kl(old, new), rows[ACTIVE], rows[TOTAL])
 
     def _note_step(
         self,
@@ -134,6 +151,18 @@ class TrustRegionLearner(SequentialLearner):
             "gradient_norm": gradient_norm,
         }.items():
             self._note(module_id, name, torch.as_tensor(value))
+
+
+class _Call(nn.Module):
+    """A function of a module, as a module: its parameters can be exchanged for one call."""
+
+    def __init__(self, module: nn.Module, function: Callable[[], Any]) -> None:
+        super().__init__()
+        self.module = module
+        self._function = function
+
+    def forward(self) -> Any:
+        return self._function()
 
 
 def _gradient(objective: Tensor, params: list[Tensor]) -> Tensor:

@@ -405,10 +405,10 @@ def test_poison_in_a_remote_runner_is_raised_at_once(ray_local):
 def test_an_update_that_is_not_finite(ray_local, monkeypatch, what):
     surrogate = HAPPOLearner.surrogate
 
-    def broken(self, ratio, advantages, correction, config):
-        loss = surrogate(self, ratio, advantages, correction, config)
+    def broken(self, change, config):
+        gain, ratio = surrogate(self, change, config), change.ratio
         # The root's derivative at 0 is infinite, its value is not.
-        return loss * math.nan if what == "loss" else loss + (ratio - ratio.detach()).abs().sqrt()
+        return gain * math.nan if what == "loss" else gain + (ratio - ratio.detach()).abs().sqrt()
 
     algo = happo().training(update_order="cyclic").build_algo()
     before = toys.parameters(algo)

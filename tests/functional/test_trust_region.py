@@ -1,5 +1,6 @@
 """The trust-region step: against dense linear algebra, and matrices summed up in loops."""
 
+import functools
 import itertools
 import math
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from rllib_hetero.functional import (
     Categorical,
@@ -190,6 +192,21 @@ def inputs_of(net, dist, states, mask):
     return inputs if mask is None else mask_logits(inputs, mask)
 
 
+def product_of(net, dist, states, *, mask=None, mean=torch.mean, parameters=None):
+    """The library's product for a network; `mean` is over the samples' KL."""
+    named = dict(net.named_parameters())
+    if parameters is None:
+        parameters = list(named.values())
+    names = [next(n for n, p in named.items() if p is parameter) for parameter in parameters]
+
+    def forward(values):
+        out = functional_call(net, dict(zip(names, values, strict=True)), (states,))
+        return out if mask is None else mask_logits(out, mask)
+
+    old = inputs_of(net, dist, states, mask)
+    return fisher_product(old, forward, lambda z: mean(dist.kl(old.detach(), z)), parameters)
+
+
 def actions_of(dist):
     sizes = [dist.n] if isinstance(dist, Categorical) else dist.nvec
     joint = torch.tensor(list(itertools.product(*map(range, sizes))))
@@ -252,9 +269,8 @@ def test_fisher_product_equals_the_matrix_summed_over_actions(dist, masked, seed
     mask = masks_for(dist, 5, seed) if masked else None
     matrix = slow_fisher(net, dist, states, weights.tolist(), mask)
 
-    new = inputs_of(net, dist, states, mask)
-    parameters = list(net.parameters())
-    product = fisher_product(masked_mean(dist.kl(new.detach(), new), weights), parameters)
+    mean = functools.partial(masked_mean, weights=weights)
+    product = product_of(net, dist, states, mask=mask, mean=mean)
     for v in torch.randn(3, len(matrix), generator=generator, dtype=torch.float64):
         expected = matrix @ v
         assert expected.abs().max() > 1e-3
@@ -271,30 +287,72 @@ def test_shares_of_the_fisher_product_add_up_over_learners():
     parameters = list(net.parameters())
 
     def product(rows, total):
-        new = net(states[rows])
-        kl = masked_mean(dist.kl(new.detach(), new), torch.ones(len(new)), total)
-        return fisher_product(kl, parameters)
+        def mean(kl):
+            return masked_mean(kl, torch.ones(len(kl)), total)
+
+        return product_of(net, dist, states[rows], mean=mean)
 
     v = torch.randn(sum(p.numel() for p in parameters), dtype=torch.float64)
     shares = product(slice(0, 2), 6)(v) + product(slice(2, 6), 6)(v) + product(slice(6, 6), 6)(v)
     torch.testing.assert_close(shares, product(slice(0, 6), None)(v))
 
 
-def test_fisher_product_of_a_gradient_without_a_graph_is_zero():
+@pytest.mark.parametrize("dist", [Categorical(4), DiagGaussian(2)], ids=str)
+def test_fisher_product_equals_differentiating_the_divergence_twice(dist):
+    net, states = Net(dist.size, 0), torch.randn(7, 3, dtype=torch.float64)
+    parameters = [p for p in net.parameters() if p is not net.unused]
+    new = net(states)
+    kl = dist.kl(new.detach(), new).mean()
+    slopes = torch.autograd.grad(kl, parameters, create_graph=True)
+    v = torch.randn(sum(p.numel() for p in parameters), dtype=torch.float64)
+    twice = torch.autograd.grad(slopes, parameters, unflat(v, parameters), retain_graph=True)
+    product = product_of(net, dist, states, parameters=parameters)
+    torch.testing.assert_close(product(v), flat(twice))
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_fisher_product_goes_through_a_memory(kind):
+    torch.manual_seed(0)
+    net, dist, x = kind(2, 3, batch_first=True).double(), Categorical(3), torch.randn(4, 5, 2)
+    x = x.double()
+    parameters = list(net.parameters())
+    new = net(x)[0]
+    slopes = torch.autograd.grad(dist.kl(new.detach(), new).mean(), parameters, create_graph=True)
+    v = torch.randn(sum(p.numel() for p in parameters), dtype=torch.float64)
+    twice = torch.autograd.grad(slopes, parameters, unflat(v, parameters), retain_graph=True)
+    names = [name for name, _ in net.named_parameters()]
+
+    def forward(values):
+        with torch.backends.mkldnn.flags(enabled=False):
+            return functional_call(net, dict(zip(names, values, strict=True)), (x,))[0]
+
+    product = fisher_product(new, forward, lambda z: dist.kl(new.detach(), z).mean(), parameters)
+    torch.testing.assert_close(product(v), flat(twice))
+
+
+def test_fisher_product_of_outputs_that_no_parameter_moves_is_zero():
     x, y = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
-    assert fisher_product(x.sum(), [x, y])(torch.ones(4)).tolist() == [0.0] * 4
-    mixed = fisher_product(x.sum() + (y**3).sum(), [x, y])
-    assert mixed(torch.tensor([1.0, 1.0, 1.0, 2.0])).tolist() == [0.0, 0.0, 6.0, 12.0]
+    product = fisher_product(2.0 * x, lambda p: torch.ones(2), lambda z: z.sum(), [x, y])
+    assert product(torch.ones(4)).tolist() == [0.0] * 4
+
+
+def test_fisher_product_hand_computed():
+    # z = x^2 at x = 1: J = 2. KL = (z - 1)^2 / 2 per sample, mean of one: K = 1. H = 4.
+    x, y = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
+    product = fisher_product(
+        x**2, lambda p: p[0] ** 2, lambda z: ((z - 1.0) ** 2 / 2).mean(), [x, y]
+    )
+    assert product(torch.tensor([3.0, 5.0])).tolist() == [12.0, 0.0]
 
 
 def test_fisher_product_rejects_what_it_cannot_differentiate():
     x = torch.ones(2, requires_grad=True)
     with pytest.raises(ValueError, match="scalar"):
-        fisher_product(x * x, [x])
+        fisher_product(x * x, lambda p: p[0] ** 2, lambda z: z**2, [x])
     with pytest.raises(ValueError, match="graph"):
-        fisher_product((x * x).sum().detach(), [x])
+        fisher_product((x * x).detach(), lambda p: p[0] ** 2, lambda z: (z**2).sum(), [x])
     with pytest.raises(ValueError, match=r"\(2,\)"):
-        fisher_product((x * x).sum(), [x])(torch.ones(3))
+        fisher_product(x * x, lambda p: p[0] ** 2, lambda z: (z**2).sum(), [x])(torch.ones(3))
 
 
 # The step's length.
@@ -334,7 +392,7 @@ def test_a_small_natural_step_of_a_network_has_the_threshold_as_its_true_kl(seed
     states = torch.randn(8, 3, dtype=torch.float64)
     parameters = [p for p in net.parameters() if p is not net.unused]
     new = net(states)
-    product = fisher_product(dist.kl(new.detach(), new).mean(), parameters)
+    product = product_of(net, dist, states, parameters=parameters)
     size = sum(p.numel() for p in parameters)
     x, _ = conjugate_gradient(lambda v: product(v) + 1e-3 * v, vector(seed, size), iterations=10)
     step = largest_step(x, product(x), delta) * x
