@@ -37,9 +37,7 @@ def make_config(args):
         HAA2CConfig()
         .environment("mpe", env_config={"scenario": "simple_spread"})
         .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-        .learners(
-            learner_class=KLPenaltyLearner, learner_config_dict={"kl_coeff": args.kl_coeff}
-        )
+        .learners(learner_class=KLPenaltyLearner, learner_config_dict={"kl_coeff": args.kl_coeff})
     )
 
 

@@ -141,9 +141,9 @@ class A2POLearner(SequentialLearner):
     def update_order(self, batch: dict[ModuleID, Rows]) -> Iterator[AgentID]:
         """Estimates advantages for the team so far, then says whose turn it is.
 
-        "semi_greedy" takes by turns the agent whose advantages promise most, argmax E|A|, and a
-        random one ([1], the agent selection rule). [1] counts k from 1 where it names those
-        already selected, and is greedy for even k; its code begins greedily, and so does this.
+        "semi_greedy" takes by turns a random agent and the one whose advantages promise most,
+        argmax E|A| ([1], the agent selection rule R(k), k = 1, ..., n: greedy for even k). The
+        authors' code begins with a greedy one, before anything has been corrected.
 
         With one critic A is the team's, and E|A| is the same for all agents that were alive in
         the same steps. Ties are broken at random: in a team in which nobody dies, the rule is
@@ -163,7 +163,7 @@ class A2POLearner(SequentialLearner):
             if self.config.standardize_advantages:
                 team[Columns.ADVANTAGES] = standardize_over_learners(advantages, alive)
 
-            if rule == "random" or (rule == "semi_greedy" and k % 2 == 1):
+            if rule == "random" or (rule == "semi_greedy" and k % 2 == 0):  # k counts from 0.
                 agent = waiting[rng.integers(len(waiting))]
             elif rule in ("semi_greedy", "greedy"):
                 agent = self._most_promising(waiting, advantages, alive, rng)
@@ -185,7 +185,10 @@ class A2POLearner(SequentialLearner):
         weights = alive[:, columns]
         sums = sum_over_learners(torch.stack([(size * weights).sum(0), weights.sum(0)]).double())
         scores = (sums[0] / sums[1].clamp(min=1.0)).tolist()
-        best = [a for a, score in zip(waiting, scores, strict=True) if score == max(scores)]
+        # Sums over equal columns may differ in their last digits: these are ties too. A NaN is
+        # kept: the gradient step reports it.
+        enough = max(scores) * (1.0 - 1e-5)
+        best = [a for a, score in zip(waiting, scores, strict=True) if not score < enough]
         return best[rng.integers(len(best))]
 
     @override(TeamLearner)

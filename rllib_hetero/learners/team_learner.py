@@ -386,11 +386,12 @@ class TeamLearner(TorchLearner):
             return x[:, 0]
         return x[:, self._layout.team.agents.index(agent)]
 
-    @torch.no_grad()
     def dist_inputs(self, module_id: ModuleID, rows: Rows) -> Tensor:
-        """Distribution inputs (B, p) of flat rows under the module as it is now."""
-        out = self.forward(module_id, self._units.take(rows, slice(None)))
-        return self._units.put_back(out[Columns.ACTION_DIST_INPUTS])
+        """Distribution inputs (B, p) of flat rows under the module as it is now; no gradient."""
+        # On a CPU, PyTorch rounds an LSTM differently where gradients are not wanted.
+        with torch.set_grad_enabled(Columns.STATE_IN in rows):
+            out = self.forward(module_id, self._units.take(rows, slice(None)))
+        return self._units.put_back(out[Columns.ACTION_DIST_INPUTS].detach())
 
     def log_probs(self, module_id: ModuleID, rows: Rows) -> Tensor:
         """Log-probabilities (B,) of the actions in flat `rows` under the module as it is now."""
@@ -452,11 +453,6 @@ class TeamLearner(TorchLearner):
             trained = int(batch[m][ACTIVE].sum())
             log((m, NUM_MODULE_STEPS_TRAINED), trained, reduce="sum")
             log((m, NUM_MODULE_STEPS_TRAINED_LIFETIME), trained, reduce="lifetime_sum")
-
-    @override(Learner)
-    def _set_slicing_by_batch_id(self, batch: Any, *, value: bool) -> Any:
-        """RLlib's way of cutting its own batches of sequences; `Chunks` does that here."""
-        return batch
 
     @override(Learner)
     def _set_slicing_by_batch_id(self, batch: Any, *, value: bool) -> Any:
