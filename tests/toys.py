@@ -63,6 +63,61 @@ class MatrixTeam(MultiAgentEnv):
         return {a: np.ones(1, np.float32) for a in self.agents}
 
 
+class MaskedMatrixTeam(MatrixTeam):
+    """A `MatrixTeam` whose agents' last choice is never allowed, and refused."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.masks = {a: np.arange(s.n) < s.n - 1 for a, s in self.action_spaces.items()}
+        self.observation_spaces = {
+            a: gym.spaces.Dict(
+                {"observations": self.observation_spaces[a], "action_mask": MultiBinary(len(mask))}
+            )
+            for a, mask in self.masks.items()
+        }
+
+    def step(self, action_dict):
+        for a, action in action_dict.items():
+            assert self.masks[a][action], f"{a} may not {action}"
+        return super().step(action_dict)
+
+    def _observe(self):
+        return {
+            a: {"observations": x, "action_mask": self.masks[a].astype(np.int8)}
+            for a, x in super()._observe().items()
+        }
+
+
+class TargetTeam(MultiAgentEnv):
+    """One state, two agents; the shared reward is -(a_1 - 0.5)^2 - |a_2 + 0.5|^2.
+
+    The first has one continuous action, the second two.
+    """
+
+    reward_scheme = "shared"
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.possible_agents = self.agents = ["p0", "p1"]
+        self.observation_spaces = {a: Box(0.0, 1.0, (1,), np.float32) for a in self.agents}
+        self.action_spaces = {
+            a: Box(-1.0, 1.0, (k,), np.float32) for a, k in zip(self.agents, (1, 2), strict=True)
+        }
+
+    def reset(self, *, seed=None, options=None):
+        return self._observe(), {}
+
+    def step(self, action_dict):
+        off = [*(action_dict["p0"] - 0.5), *(action_dict["p1"] + 0.5)]
+        reward = -float(np.sum(np.square(off)))
+        yes = dict.fromkeys(self.agents, True) | {"__all__": True}
+        no = dict.fromkeys(yes, False)
+        return self._observe(), dict.fromkeys(self.agents, reward), yes, no, {}
+
+    def _observe(self):
+        return {a: np.ones(1, np.float32) for a in self.agents}
+
+
 class ProductTeam(MultiAgentEnv):
     """One state, two agents, one continuous action each; the shared reward is a_1 * a_2."""
 

@@ -278,12 +278,13 @@ class TeamLearner(TorchLearner):
 
     def policy_change(self, module_id: ModuleID, rows: Rows, inputs: Tensor) -> PolicyChange:
         """What changes if the module's distribution inputs become `inputs`."""
-        dist = self._dists[module_id]
-        log_prob = dist.log_prob(inputs, rows[Columns.ACTIONS])
+        dist, old = self._dists[module_id], rows[Columns.ACTION_LOGP]
+        # Whoever was not acting has ratio 1: what its row holds may be anything.
+        log_prob = torch.where(rows[ACTIVE] > 0, dist.log_prob(inputs, rows[Columns.ACTIONS]), old)
         advantages = rows[Columns.ADVANTAGES]
         correction = rows.get(CORRECTION)
         return PolicyChange(
-            ratio=policy_ratio(log_prob, rows[Columns.ACTION_LOGP]),
+            ratio=policy_ratio(log_prob, old),
             advantages=advantages,
             correction=torch.ones_like(advantages) if correction is None else correction,
             inputs=inputs,

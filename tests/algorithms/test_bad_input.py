@@ -14,11 +14,17 @@ from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from runner_toys import ScriptedTeam
 
 from rllib_hetero import (
     HAPPO,
+    A2POConfig,
+    CoPPOConfig,
+    HAA2CConfig,
     HAPPOConfig,
+    HATRPOConfig,
+    MAA2CConfig,
     MAPPOConfig,
     MissingExtraError,
     NonFiniteUpdateError,
@@ -57,6 +63,15 @@ class Spaces(ScriptedTeam):
 class Named(ScriptedTeam):
     def __init__(self, config=None):
         super().__init__({"agents": {"critic": 3, "b": 4}})
+
+
+class Masked(ScriptedTeam):
+    """A team whose agent b has the observation space of the config."""
+
+    def __init__(self, config=None):
+        super().__init__({"actions": {"b": config.get("actions", "discrete")}})
+        box = self.observation_spaces["b"]
+        self.observation_spaces["b"] = Dict({"observations": box, "action_mask": config["mask"]})
 
 
 # ---- settings -------------------------------------------------------------------------------
@@ -196,6 +211,99 @@ BAD_SETTINGS = {
             ("vf_huber_delta", -0.5),
         ]
     },
+    **{
+        f"clip_param of {cls.__name__}": (
+            lambda cls=cls: toys.small(cls()).training(clip_param=0.2),
+            rf"`clip_param` is 0\.2, but {cls.__name__.removesuffix('Config')} does not clip.*"
+            r"config\.training\(\.\.\.\).*config\.training\(vf_clip_param=",
+        )
+        for cls in (HATRPOConfig, HAA2CConfig, MAA2CConfig)
+    },
+    **{
+        f"{cls.__name__} without clip_param": (
+            lambda cls=cls: toys.small(cls()).training(clip_param=None),
+            r"`clip_param` is None, but must be a number > 0.*config\.training\(clip_param=",
+        )
+        for cls in (HAPPOConfig, MAPPOConfig, A2POConfig, CoPPOConfig)
+    },
+    **{
+        f"{name} = {value!r}": (
+            lambda cls=cls, name=name, value=value: toys.small(cls()).training(**{name: value}),
+            rf"`{name}` is {value!r}, but must be a number .*config\.training\({name}=",
+        )
+        for cls, name, values in [
+            (HATRPOConfig, "kl_threshold", (0, -0.01, "x", None)),
+            (HATRPOConfig, "cg_iterations", (0, -3)),
+            (HATRPOConfig, "cg_damping", (-0.1, "x")),
+            (HATRPOConfig, "line_search_steps", (-2,)),
+            (HATRPOConfig, "backtrack_coeff", (0, 1, 1.5, -0.5)),
+            (HATRPOConfig, "accept_ratio", (-0.5, 1.5)),
+            (CoPPOConfig, "outer_clip_param", (0, -0.1, "x")),
+            (A2POConfig, "adaptive_clip_coeff", (-0.5, 1.5, "x", None)),
+        ]
+        for value in values
+    },
+    **{
+        f"order {order!r} of {cls.__name__}": (
+            lambda cls=cls, order=order: toys.small(cls()).training(update_order=order),
+            rf"`update_order` is {order!r}; use {rules}.*\['a', 'b', 'c'\].*"
+            r"config\.training\(update_order=",
+        )
+        for cls, order, rules in [
+            (A2POConfig, "sorted", "'semi_greedy', 'greedy', 'random', 'cyclic', 'reverse'"),
+            (HATRPOConfig, "greedy", "'random', 'cyclic', 'reverse'"),
+            (HAA2CConfig, "semi_greedy", "'random', 'cyclic', 'reverse'"),
+        ]
+    },
+    **{
+        f"unknown {key}": (
+            lambda key=key: happo().rl_module(model_config={key: "rnn"}),
+            rf"Unknown kind of memory 'rnn'; None, 'gru' or 'lstm'.*"
+            rf"config\.rl_module\(model_config=\{{'{key}'",
+        )
+        for key in ("recurrent", "critic_recurrent")
+    },
+    **{
+        f"recurrent_size = {size!r}": (
+            lambda size=size: happo().rl_module(model_config={"recurrent_size": size}),
+            rf"positive integer or None, got {size!r}.*"
+            r"config\.rl_module\(model_config=\{'recurrent_size'",
+        )
+        for size in (0, -1, 2.5)
+    },
+    **{
+        f"max_seq_len = {length!r}": (
+            lambda length=length: happo().rl_module(model_config={"max_seq_len": length}),
+            rf"`max_seq_len` must be an integer of at least 1, got {length!r}.*"
+            r"config\.rl_module\(model_config=\{'max_seq_len'",
+        )
+        for length in (0, 2.5, None)
+    },
+    "memory on the stock runner": (
+        lambda: happo(env_runner_cls=MultiAgentEnvRunner).rl_module(
+            model_config={"recurrent": "gru"}
+        ),
+        r"team env runner only.*config\.env_runners\(env_runner_cls=.*"
+        r"config\.rl_module\(model_config=\{'recurrent'",
+    ),
+    "mask of a Box": (
+        lambda: happo(env=Masked, env_config={"actions": "box", "mask": Box(0, 1, (2,))}),
+        r"agent 'b' has an action mask, but its action space is Box.*leave the mask out",
+    ),
+    "mask of another length": (
+        lambda: happo(env=Masked, env_config={"mask": Box(0, 1, (9,))}),
+        r"mask of agent 'b'.*shape \(9,\).*Mend the environment's observation_spaces",
+    ),
+    "masked and unmasked agents share": (
+        lambda: happo(
+            env_config={
+                "agents": {"a": 3, "b": 5, "c": 5},
+                "actions": {"b": "discrete", "c": "discrete"},
+                "masked": ["b"],
+            }
+        ).multi_agent(parameter_sharing={"bc": ["b", "c"]}),
+        r"'b' has an action mask and 'c' has none.*config\.multi_agent\(parameter_sharing=",
+    ),
 }
 
 
