@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from rllib_hetero.functional._shapes import same_shape
 
@@ -77,10 +76,7 @@ def unflat(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 def fisher_product(
-    outputs: Tensor,
-    forward: Callable[[Sequence[Tensor]], Tensor],
-    mean_kl: Callable[[Tensor], Tensor],
-    parameters: Sequence[Tensor],
+    outputs: Tensor, mean_kl: Callable[[Tensor], Tensor], parameters: Sequence[Tensor]
 ) -> Callable[[Tensor], Tensor]:
     """Products with the Fisher matrix, without the matrix: the Hessian of the KL at new = old.
 
@@ -96,16 +92,15 @@ def fisher_product(
     whose first term is the Hessian of sum_a pi(a) = 1, hence 0. So H is positive semi-definite,
     as conjugate gradients need.
 
-    J v is taken forward, along with one more pass of the network, and J^T backward through the
-    graph that is there: half the time of differentiating the KL twice through the network.
+    J v is the derivative of J^T u in u, whatever u. That graph is built once, and needs 3/5 of
+    the time of differentiating the KL twice through the network.
 
     The mean over states is the one that `mean_kl` takes. A learner that holds a share of the
     batch gives its share of the mean (`masked_mean` with the total of all learners) and sums the
     products over the learners. Damping, `+ c v`, is added after that sum, once.
 
     Args:
-        outputs: [..., p] distribution inputs z with their graph.
-        forward: Parameters -> outputs; differentiable in forward mode.
+        outputs: [..., p] distribution inputs z with their graph, twice differentiable.
         mean_kl: Outputs -> scalar mean KL(old || new), old being `outputs` without their graph.
         parameters: The actor's parameters. Those that the outputs do not depend on get zeros.
 
@@ -130,23 +125,20 @@ def fisher_product(
                 f"{tuple(kl.shape)} and a graph: {outputs.requires_grad}."
             )
         (slope,) = torch.autograd.grad(kl, z, create_graph=True)
+        u = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(outputs, parameters, u, create_graph=True, allow_unused=True)
 
     def product(v: Tensor) -> Tensor:
-        with forward_ad.dual_level():
-            duals = [
-                forward_ad.make_dual(p.detach(), part)
-                for p, part in zip(parameters, unflat(v, parameters), strict=True)
-            ]
-            change = forward_ad.unpack_dual(forward(duals)).tangent  # J v
-        if change is None:
-            return torch.zeros_like(v)
-        (curved,) = torch.autograd.grad(slope, z, change.detach(), retain_graph=True)
-        rows = torch.autograd.grad(
+        parts = zip(pulled, unflat(v, parameters), strict=True)
+        rows, directions = zip(*((g, part) for g, part in parts if g is not None), strict=True)
+        (change,) = torch.autograd.grad(rows, u, directions, retain_graph=True)  # J v
+        (curved,) = torch.autograd.grad(slope, z, change, retain_graph=True)
+        result = torch.autograd.grad(
             outputs, parameters, curved, retain_graph=True, allow_unused=True
         )
         return flat(
             torch.zeros_like(p) if row is None else row
-            for p, row in zip(parameters, rows, strict=True)
+            for p, row in zip(parameters, result, strict=True)
         )
 
     return product

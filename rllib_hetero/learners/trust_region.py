@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from ray.rllib.core import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import (
@@ -69,7 +67,6 @@ class TrustRegionLearner(SequentialLearner):
         centre = change.inputs.detach()
         fisher = fisher_product(
             change.inputs,
-            lambda values: self._outputs_with(module_id, rows, values),
             lambda inputs: self._mean_kl(change.dist, centre, inputs, rows),
             params,
         )
@@ -108,20 +105,10 @@ class TrustRegionLearner(SequentialLearner):
         self._note_step(module_id, rows, change, result, expected, residual, gradient.norm())
 
     def _change(self, module_id: ModuleID, rows: Rows) -> PolicyChange:
-        inputs = self.forward(module_id, rows)[Columns.ACTION_DIST_INPUTS]
+        # cuDNN's recurrent layers cannot be differentiated twice.
+        with torch.backends.cudnn.flags(enabled=False):
+            inputs = self.forward(module_id, rows)[Columns.ACTION_DIST_INPUTS]
         return self.policy_change(module_id, rows, inputs)
-
-    def _outputs_with(self, module_id: ModuleID, rows: Rows, values: Sequence[Tensor]) -> Tensor:
-        """The module's distribution inputs, as if these were its parameters."""
-        names = [name for name, _ in self.module[module_id].named_parameters()]
-        holder = _Call(self.module[module_id], lambda: self.forward(module_id, rows))
-        parameters = {f"module.{n}": x for n, x in zip(names, values, strict=True)}
-        with contextlib.ExitStack() as stack:
-            if Columns.STATE_IN in rows:
-                # Neither oneDNN's nor cuDNN's recurrent layers can be differentiated forward.
-                for backend in (torch.backends.mkldnn, torch.backends.cudnn):
-                    stack.enter_context(backend.flags(enabled=False))
-            return functional_call(holder, parameters, ())[Columns.ACTION_DIST_INPUTS]
 
     def _mean_kl(self, dist: Distribution, old: Tensor, new: Tensor, rows: Rows) -> Tensor:
         """This learner's share of the mean KL(old || new) over living samples."""
@@ -151,18 +138,6 @@ class TrustRegionLearner(SequentialLearner):
             "gradient_norm": gradient_norm,
         }.items():
             self._note(module_id, name, torch.as_tensor(value))
-
-
-class _Call(nn.Module):
-    """A function of a module, as a module: its parameters can be exchanged for one call."""
-
-    def __init__(self, module: nn.Module, function: Callable[[], Any]) -> None:
-        super().__init__()
-        self.module = module
-        self._function = function
-
-    def forward(self) -> Any:
-        return self._function()
 
 
 def _gradient(objective: Tensor, params: list[Tensor]) -> Tensor:

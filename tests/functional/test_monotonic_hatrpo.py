@@ -123,7 +123,7 @@ def update(
         return masked_mean(DIST.kl(logits, new), known.state_weights)
 
     gradient = flat(torch.autograd.grad(objective(parameters[0]), parameters))
-    fisher = fisher_product(parameters[0] * 1.0, lambda p: p[0] * 1.0, divergence, parameters)
+    fisher = fisher_product(parameters[0] * 1.0, divergence, parameters)
 
     def damped(v: Tensor) -> Tensor:
         return fisher(v) + DAMPING * v
