@@ -181,6 +181,13 @@ def write_table(runs: list[Run], args: argparse.Namespace) -> None:
     commits = json.loads((args.docs / "data" / "comparison" / "commits.json").read_text())
     used = sorted({commits[run.name][:7] for run in runs})
     lines = [
+        "# Comparison on MPE",
+        "",
+        "Made by `python tuned_examples/mpe_comparison.py`, which tells the settings. Team return "
+        "per episode while training; mean ± deviation over seeds.",
+        "",
+        "![Learning curves](mpe_comparison.png)",
+        "",
         "| task | actions | algorithm | seeds | first iteration | "
         f"{0.4 * end / 1e3:.0f}k to {0.6 * end / 1e3:.0f}k | last {0.2 * end / 1e3:.0f}k |",
         "|---|---|---|---|---|---|---|",
@@ -188,7 +195,10 @@ def write_table(runs: list[Run], args: argparse.Namespace) -> None:
     for (task, kind, algorithm), (seeds, *columns) in cells.items():
         shown = " | ".join(map(with_deviation, columns))
         lines.append(f"| {task} | {kind} | {algorithm} | {', '.join(map(str, seeds))} | {shown} |")
-    lines += ["", f"{end:,} environment steps a run. Commits: {', '.join(used)}."]
+    lines += ["", f"{end:,} environment steps a run. Commits: {', '.join(used)}. Curves: moving"]
+    lines += [
+        "average over 9 iterations, mean of the seeds, and a band from the lowest to the highest."
+    ]
     (args.docs / "mpe_comparison.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

@@ -192,7 +192,8 @@ def test_speaker_and_listener_without_padding(name):
     assert changed == modules == {"speaker_0", "listener_0", CRITIC}
     assert input_sizes(algo) == {"speaker_0": 3, "listener_0": 11}
     module = algo.learner_group._learner.module
-    linear = {m: module[m].body[1] for m in modules}
+    linear = {m: module[m].body[1] for m in ("speaker_0", "listener_0")}
+    linear[CRITIC] = module[CRITIC].networks[0].body[1]
     assert {m: x.in_features for m, x in linear.items()} == {
         "speaker_0": 3,
         "listener_0": 11,
