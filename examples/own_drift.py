@@ -13,8 +13,8 @@ For a larger or smaller price of change: `--kl-coeff 3`
 
 Results to expect
 -----------------
-simple_spread, team return (the sum over agents), seed 1: from about -70 to about -61 in 300,000
-steps, without the falls of HAA2C, which has no drift.
+simple_spread, team return (the sum over agents), seed 1, 300,000 steps: -69.4 in the first
+iteration, -62.0 over the last 100,000 steps.
 """
 
 from rllib_hetero import HAA2CConfig, SequentialLearner

@@ -313,6 +313,7 @@ def team_batch(fragments, config, module, *, standardize=False):
             gamma=config.gamma,
             lambda_=config.lambda_,
             standardize_advantages=standardize,
+            max_seq_len=config.max_seq_len,
         ),
     ):
         batch = connector(rl_module=module, batch=batch, episodes=fragments)

@@ -26,7 +26,7 @@ from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.team_advantages import (
     ESTIMATES,
     standardize_over_learners,
-    weights_of,
+    who_is_alive,
 )
 from rllib_hetero.functional import adaptive_clip, clipped_joint_surrogate
 from rllib_hetero.learners.minibatches import Rows
@@ -97,11 +97,9 @@ class A2POConfig(SequentialConfig):
                 environment's order), "reverse", or a list of all agents.
         """
         super().training(**kwargs)
-        if adaptive_clip_coeff is not NotProvided:
-            self.adaptive_clip_coeff = adaptive_clip_coeff
-        if per_agent_critics is not NotProvided:
-            self.per_agent_critics = per_agent_critics
-        return self
+        return self.set_given(
+            adaptive_clip_coeff=adaptive_clip_coeff, per_agent_critics=per_agent_critics
+        )
 
     @override(SequentialConfig)
     def validate(self) -> None:
@@ -151,7 +149,7 @@ class A2POLearner(SequentialLearner):
         """
         team, rule = batch[CRITIC], self.config.update_order
         agents = self._layout.team.agents
-        estimates, alive = team[ESTIMATES], weights_of(batch, self._layout)
+        estimates, alive = team[ESTIMATES], who_is_alive(batch, self._layout)
         values = estimates.to_rows(estimates.values)
         targets = torch.empty_like(alive)
         rng = np.random.default_rng((*self._iteration_seed(), 0))

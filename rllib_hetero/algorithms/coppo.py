@@ -75,9 +75,7 @@ class CoPPOConfig(MAPPOConfig):
                 settings that were published with [2].
         """
         super().training(**kwargs)
-        if outer_clip_param is not NotProvided:
-            self.outer_clip_param = outer_clip_param
-        return self
+        return self.set_given(outer_clip_param=outer_clip_param)
 
     @override(OnPolicyConfig)
     def validate(self) -> None:

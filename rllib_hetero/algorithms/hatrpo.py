@@ -86,18 +86,14 @@ class HATRPOConfig(SequentialConfig):
             accept_ratio: kappa, the share of the expected improvement that a trial must reach.
         """
         super().training(**kwargs)
-        given = {
-            "kl_threshold": kl_threshold,
-            "cg_iterations": cg_iterations,
-            "cg_damping": cg_damping,
-            "line_search_steps": line_search_steps,
-            "backtrack_coeff": backtrack_coeff,
-            "accept_ratio": accept_ratio,
-        }
-        for name, value in given.items():
-            if value is not NotProvided:
-                setattr(self, name, value)
-        return self
+        return self.set_given(
+            kl_threshold=kl_threshold,
+            cg_iterations=cg_iterations,
+            cg_damping=cg_damping,
+            line_search_steps=line_search_steps,
+            backtrack_coeff=backtrack_coeff,
+            accept_ratio=accept_ratio,
+        )
 
     @override(SequentialConfig)
     def validate(self) -> None:

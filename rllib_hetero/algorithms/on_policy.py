@@ -111,20 +111,23 @@ class OnPolicyConfig(TeamConfig):
             standardize_advantages: Whether advantages are standardised, once per batch.
         """
         super().training(**kwargs)
-        given = {
-            "critic_lr": critic_lr,
-            "adam_epsilon": adam_epsilon,
-            "lambda_": lambda_,
-            "critic_num_epochs": critic_num_epochs,
-            "clip_param": clip_param,
-            "entropy_coeff": entropy_coeff,
-            "vf_loss_coeff": vf_loss_coeff,
-            "vf_clip_param": vf_clip_param,
-            "vf_huber_delta": vf_huber_delta,
-            "value_norm": value_norm,
-            "standardize_advantages": standardize_advantages,
-        }
-        for name, value in given.items():
+        return self.set_given(
+            critic_lr=critic_lr,
+            adam_epsilon=adam_epsilon,
+            lambda_=lambda_,
+            critic_num_epochs=critic_num_epochs,
+            clip_param=clip_param,
+            entropy_coeff=entropy_coeff,
+            vf_loss_coeff=vf_loss_coeff,
+            vf_clip_param=vf_clip_param,
+            vf_huber_delta=vf_huber_delta,
+            value_norm=value_norm,
+            standardize_advantages=standardize_advantages,
+        )
+
+    def set_given(self, **settings: Any) -> Self:
+        """Sets those of the settings that are not RLlib's `NotProvided`."""
+        for name, value in settings.items():
             if value is not NotProvided:
                 setattr(self, name, value)
         return self

@@ -33,9 +33,7 @@ class SequentialConfig(OnPolicyConfig):
                 environment's order), "reverse" (its reverse), or a list of all agents.
         """
         super().training(**kwargs)
-        if update_order is not NotProvided:
-            self.update_order = update_order
-        return self
+        return self.set_given(update_order=update_order)
 
     @override(OnPolicyConfig)
     def validate(self) -> None:

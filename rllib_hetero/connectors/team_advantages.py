@@ -52,7 +52,7 @@ class TeamAdvantages(ConnectorV2):
         gamma: float,
         lambda_: float,
         standardize_advantages: bool = True,
-        max_seq_len: int = 1,
+        max_seq_len: int,
     ) -> None:
         super().__init__(input_observation_space, input_action_space)
         self._layout = layout
@@ -88,7 +88,7 @@ class TeamAdvantages(ConnectorV2):
         data[Columns.VF_PREDS] = predictions[: len(advantages)]
         data[Columns.VALUE_TARGETS] = advantages + parts[0].to(device)
         if self._standardize:
-            advantages = standardize_over_learners(advantages, weights_of(batch, self._layout))
+            advantages = standardize_over_learners(advantages, who_is_alive(batch, self._layout))
         data[Columns.ADVANTAGES] = advantages
         return batch
 
@@ -150,7 +150,7 @@ class TeamAdvantages(ConnectorV2):
         )
 
 
-def weights_of(batch: dict, layout: Layout) -> Tensor:
+def who_is_alive(batch: dict, layout: Layout) -> Tensor:
     """(B, n) 1 where an agent is alive, in the team's order."""
     columns = []
     for agent in layout.team.agents:

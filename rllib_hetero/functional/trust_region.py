@@ -92,8 +92,8 @@ def fisher_product(
     whose first term is the Hessian of sum_a pi(a) = 1, hence 0. So H is positive semi-definite,
     as conjugate gradients need.
 
-    J v is the derivative of J^T u in u, whatever u. That graph is built once, and needs 3/5 of
-    the time of differentiating the KL twice through the network.
+    J v is the derivative of J^T u in u, whatever u. That graph is built once; a product then
+    needs less than differentiating the KL twice through the network.
 
     The mean over states is the one that `mean_kl` takes. A learner that holds a share of the
     batch gives its share of the mean (`masked_mean` with the total of all learners) and sums the

@@ -19,6 +19,7 @@ class PolicyChange:
 
     Attributes:
         ratio: New over old probability of the action that was taken.
+        log_ratio: Its logarithm, which stays finite where the ratio under- or overflows.
         advantages: The advantages of the joint action.
         correction: M without the advantage: what the other agents' changes weigh the sample
             with. Ones for the first agent of an update order.
@@ -30,6 +31,7 @@ class PolicyChange:
     """
 
     ratio: Tensor
+    log_ratio: Tensor
     advantages: Tensor
     correction: Tensor
     inputs: Tensor

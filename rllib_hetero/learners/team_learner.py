@@ -285,6 +285,7 @@ class TeamLearner(TorchLearner):
         correction = rows.get(CORRECTION)
         return PolicyChange(
             ratio=policy_ratio(log_prob, old),
+            log_ratio=log_prob.detach() - old,
             advantages=advantages,
             correction=torch.ones_like(advantages) if correction is None else correction,
             inputs=inputs,
@@ -316,7 +317,7 @@ class TeamLearner(TorchLearner):
         active, total = rows[ACTIVE], rows[TOTAL]
         statistics = {
             "entropy": masked_mean(change.dist.entropy(change.inputs), active, total),
-            "mean_kl": approx_kl(change.ratio.log(), active, total),
+            "mean_kl": approx_kl(change.log_ratio, active, total),
         }
         limit = self.clip_limit(change, config)
         if limit is not None:

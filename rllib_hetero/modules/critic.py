@@ -65,7 +65,7 @@ class TeamCritic(TorchRLModule, ValueFunctionAPI):
     @override(TorchRLModule)
     def get_initial_state(self) -> dict[str, Tensor]:
         """Name to zeros (S,), those of all networks in a row; empty if feed-forward."""
-        states = [n.initial_state() for n in self.networks if isinstance(n, ValueNetwork)]
+        states = [n.initial_state() for n in self.networks]  # type: ignore[operator]
         return {name: torch.cat([s[name] for s in states]) for name in states[0]}
 
 

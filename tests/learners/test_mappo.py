@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toys import SlowTeam, make_learner, make_runner, sample, small_config, update
+from toys import MaskedTeam, SlowTeam, make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import MAPPOConfig
 
@@ -77,3 +77,10 @@ def test_without_sharing_it_is_n_independent_ppos_on_the_teams_advantage(env, mi
 def test_unequal_agents_do_not_share_by_default_and_equal_ones_do():
     assert set(small_config(MAPPOConfig).layout.groups) == {"a", "b", "c"}
     assert set(small_config(MAPPOConfig, env_config=EQUAL).layout.groups) == {"shared"}
+
+
+def test_of_equal_agents_of_which_only_some_have_masks_none_share_by_default():
+    kinds = {"a": (3, "discrete"), "b": (3, "discrete")}
+    some, all_ = ({"agents": kinds, "masked": masked} for masked in (["a"], ["a", "b"]))
+    assert set(small_config(MAPPOConfig, MaskedTeam, some).layout.groups) == {"a", "b"}
+    assert set(small_config(MAPPOConfig, MaskedTeam, all_).layout.groups) == {"shared"}

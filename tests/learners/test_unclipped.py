@@ -121,3 +121,23 @@ def test_nothing_is_said_of_a_clip():
     update(learner, sample(runner, learner))
     assert {"entropy", "mean_kl", "correction_mean"} <= noted
     assert "clip_fraction" not in noted
+
+
+def test_a_ratio_that_is_lost_to_underflow_leaves_the_divergence_finite():
+    # Nothing holds an unclipped policy back: exp(-200) is 0 in single precision.
+    learner = make_learner(small_config(HAA2CConfig))
+    dist, inputs = learner._dists["b"], torch.zeros(6, 4)
+    actions = torch.zeros(6, dtype=torch.int64)
+    rows = {
+        "actions": actions,
+        "action_dist_inputs": inputs,
+        "action_logp": dist.log_prob(inputs, actions) + 200.0,
+        "advantages": torch.ones(6),
+        "active": torch.ones(6),
+        "total": torch.tensor(6.0),
+    }
+    change = learner.policy_change("b", rows, inputs)
+    assert (change.ratio == 0.0).all()
+    learner._note_change("b", learner.config, rows, change)
+    (kl,) = learner._statistics["b"]["mean_kl", "sum"]
+    assert float(kl) == pytest.approx(199.0)
