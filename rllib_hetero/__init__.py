@@ -7,6 +7,8 @@ named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 from ray.tune.registry import register_trainable
 
 from rllib_hetero.algorithms.a2po import A2PO, A2POConfig
+from rllib_hetero.algorithms.armappo import ARMAPPO, ARMAPPOConfig
+from rllib_hetero.algorithms.bppo import BPPO, BPPOConfig
 from rllib_hetero.algorithms.coppo import CoPPO, CoPPOConfig
 from rllib_hetero.algorithms.haa2c import HAA2C, HAA2CConfig
 from rllib_hetero.algorithms.happo import HAPPO, HAPPOConfig
@@ -29,7 +31,9 @@ from rllib_hetero.team import Team
 
 __version__ = "0.1.0.dev0"
 
-ALGORITHMS = {a.__name__: a for a in (HAPPO, HATRPO, HAA2C, A2PO, CoPPO, MAPPO, MAA2C)}
+ALGORITHMS = {
+    a.__name__: a for a in (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
+}
 """Every algorithm by the name it is registered under."""
 
 for _name, _algorithm in ALGORITHMS.items():
@@ -39,12 +43,16 @@ register_environments()
 __all__ = [
     "A2PO",
     "ALGORITHMS",
+    "ARMAPPO",
+    "BPPO",
     "HAA2C",
     "HAPPO",
     "HATRPO",
     "MAA2C",
     "MAPPO",
     "A2POConfig",
+    "ARMAPPOConfig",
+    "BPPOConfig",
     "CoPPO",
     "CoPPOConfig",
     "HAA2CConfig",

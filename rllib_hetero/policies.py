@@ -17,6 +17,7 @@ from ray.rllib.core import Columns
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional.distributions import Distribution, distribution_for
 from rllib_hetero.functional.masks import mask_logits_array, nothing_allowed
+from rllib_hetero.functional.messages import encode
 from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.runners.actions import action_transform
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, Team
@@ -59,6 +60,7 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
     layout = Layout(
         team,
         {m: tuple(_agent_id(a) for a in members) for m, members in description["groups"].items()},
+        autoregressive=description["execution_order"] is not None,
     )
     modules = {}
     for m, info in description["modules"].items():
@@ -79,21 +81,31 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
         )
         for a in agents
     }
-    return TeamPolicies(layout, modules, limits, device)
+    order = [_agent_id(a) for a in description["execution_order"] or description["agents"]]
+    return TeamPolicies(layout, modules, limits, order, device)
 
 
 class TeamPolicies:
     """The actors of one team. Made by `load_policies`.
 
     Recurrent policies remember what they have seen: call `reset` before each episode.
+
+    Autoregressive policies act in the order they were trained in (the environment's, if that was
+    drawn anew in every iteration): each is told the actions of those before.
     """
 
     def __init__(
-        self, layout: Layout, modules: dict[str, Any], limits: dict[AgentID, Any], device: str
+        self,
+        layout: Layout,
+        modules: dict[str, Any],
+        limits: dict[AgentID, Any],
+        order: list[AgentID],
+        device: str,
     ) -> None:
         self._layout = layout
         self._modules = modules
         self._limits = limits
+        self._order = order
         self._device = device
         self._rng = np.random.default_rng()
         self.reset()
@@ -133,20 +145,27 @@ class TeamPolicies:
         Raises:
             TeamError: For an unknown agent, a wrong shape, or a mask that allows nothing.
         """
-        actions = {}
-        for agent, observation in observations.items():
+        for agent in observations:
             if agent not in self._layout.slot_of:
                 raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
+        actions = {}
+        context = np.zeros(self._layout.context_size, np.float32)
+        for agent in (a for a in self._order if a in observations):
+            observation = observations[agent]
             m = self._layout.module_of[agent]
             dist = distribution_for(self._layout.action_space(m))
             mask = None
             if agent in self._layout.team.masked:
                 observation, mask = self._split(agent, observation, dist)
-            inputs = self._forward(agent, self._row(agent, observation))
+            inputs = self._forward(agent, self._row(agent, observation, context))
             if mask is not None:
                 inputs = mask_logits_array(inputs, mask)
             noise = dist.noise(self._rng, (1,)) if explore else None
-            action = self._limits[agent](dist.act(inputs, noise))[0]
+            drawn = dist.act(inputs, noise)
+            if agent in self._layout.messages:
+                message = context[self._layout.messages[agent]]
+                message[:-1], message[-1] = encode(dist, drawn)[0], 1.0
+            action = self._limits[agent](drawn)[0]
             actions[agent] = int(action) if np.ndim(action) == 0 else action
         return actions
 
@@ -185,7 +204,7 @@ class TeamPolicies:
             raise TeamError(f"The action mask of agent {agent!r} allows nothing: {mask}.")
         return observation[OBSERVATIONS], mask[None]
 
-    def _row(self, agent: AgentID, observation: Any) -> np.ndarray:
+    def _row(self, agent: AgentID, observation: Any, context: np.ndarray) -> np.ndarray:
         """The module's input (1, d)."""
         m, k = self._layout.slot_of[agent]
         x = np.asarray(observation, np.float32)
@@ -196,7 +215,7 @@ class TeamPolicies:
             )
         n = len(self._layout.groups[m])
         one_hot = np.eye(n, dtype=np.float32)[k] if n > 1 else np.empty(0, np.float32)
-        return np.concatenate([x, one_hot])[None]
+        return np.concatenate([x, one_hot, context])[None]
 
 
 def describe_space(space: gym.Space) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.spaces import Dict as DictSpace
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import distribution_for, message_size
 
 AgentID = Hashable
 ModuleID = str
@@ -149,10 +149,13 @@ class Layout:
         team: The team that is laid out.
         groups: Module id to its agents. A module with several agents receives the one-hot index
             of the acting agent within its group, appended to the observation.
+        autoregressive: Whether agents act one after another within a step. A module's input then
+            ends with the context: one message of each agent, zeros until it has acted.
     """
 
     team: Team
     groups: dict[ModuleID, tuple[AgentID, ...]]
+    autoregressive: bool = False
 
     @cached_property
     def module_of(self) -> dict[AgentID, ModuleID]:
@@ -176,16 +179,39 @@ class Layout:
             stacks.setdefault((width, len(agents), dist, self.masked(m)), []).append(m)
         return tuple(tuple(members) for members in stacks.values())
 
+    @cached_property
+    def messages(self) -> dict[AgentID, slice]:
+        """Where each agent's message lies in the context; empty unless autoregressive.
+
+        A message is the action, as `functional.encode` has it, and a 1 behind it: an action of
+        zeros is not the same as none.
+        """
+        messages: dict[AgentID, slice] = {}
+        end = 0
+        for agent in self.team.agents if self.autoregressive else ():
+            start, end = (
+                end,
+                end + message_size(distribution_for(self.team.action_spaces[agent])) + 1,
+            )
+            messages[agent] = slice(start, end)
+        return messages
+
+    @property
+    def context_size(self) -> int:
+        """c, how many features at the end of every module's input are the context."""
+        return sum(s.stop - s.start for s in self.messages.values())
+
     def observation_space(self, module_id: ModuleID) -> Box:
-        """The module's input space: the observation and, if shared, the agent's one-hot."""
+        """The module's input space: the observation, the agent's one-hot if shared, the context."""
         agents = self.groups[module_id]
         space = self.team.observation_spaces[agents[0]]
-        if len(agents) == 1:
+        one_hot = len(agents) if len(agents) > 1 else 0
+        if not one_hot and not self.context_size:
             return space
-        one_hot = len(agents)
+        inf = np.full(self.context_size, np.inf)
         return Box(
-            low=np.concatenate([space.low, np.zeros(one_hot)]).astype(np.float32),
-            high=np.concatenate([space.high, np.ones(one_hot)]).astype(np.float32),
+            low=np.concatenate([space.low, np.zeros(one_hot), -inf]).astype(np.float32),
+            high=np.concatenate([space.high, np.ones(one_hot), inf]).astype(np.float32),
             dtype=np.float32,
         )
 
@@ -197,13 +223,14 @@ class Layout:
         return self.groups[module_id][0] in self.team.masked
 
 
-def lay_out(team: Team, sharing: ParameterSharing) -> Layout:
+def lay_out(team: Team, sharing: ParameterSharing, *, autoregressive: bool = False) -> Layout:
     """Maps agents to modules.
 
     Args:
         team: The team.
         sharing: "none" (each agent its own module, named after it), "full" (one module for
             all), or a mapping of group names to agents. Agents in no group get their own module.
+        autoregressive: See `Layout`.
 
     Raises:
         TeamError: For an unknown setting, unknown or repeated agents, or a group whose agents
@@ -261,7 +288,7 @@ def lay_out(team: Team, sharing: ParameterSharing) -> Layout:
             "the environment, or put it into a sharing group of another name."
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
-    return Layout(team, dict(sorted(groups.items())))
+    return Layout(team, dict(sorted(groups.items())), autoregressive)
 
 
 def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:

@@ -44,6 +44,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
             describe_space(layout.team.observation_spaces[a]) for a in layout.team.agents
         ],
         "action_spaces": [describe_space(layout.team.action_spaces[a]) for a in layout.team.agents],
+        "execution_order": _execution_order(algo.config),
         "masked": [a for a in layout.team.agents if a in layout.team.masked],
         "modules": {
             m: {
@@ -61,6 +62,15 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
         with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
             torch.save(tensors, file)
+
+
+def _execution_order(config: Any) -> list | None:
+    """In which order the agents are to act; None where all act at once."""
+    if not config.layout.autoregressive:
+        return None
+    if config.execution_order == "random":
+        return list(config.layout.team.agents)
+    return config.execution_order_of(0)
 
 
 def _as_json(model_config: Any) -> Any:

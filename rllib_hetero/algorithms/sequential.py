@@ -10,6 +10,7 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.on_policy import OnPolicyConfig
+from rllib_hetero.orders import problem_with
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,7 @@ class SequentialConfig(OnPolicyConfig):
             )
 
     def _validate_update_order(self) -> None:
-        agents, order = set(self.layout.team.agents), self.update_order
-        if isinstance(order, str) and order in self.ORDERS:
-            return
-        if isinstance(order, str) or set(order) != agents or len(order) != len(agents):
-            rules = ", ".join(map(repr, self.ORDERS))
-            self._value_error(
-                f"`update_order` is {order!r}; use {rules} or a list of all agents "
-                f"{sorted(map(str, agents))}: config.training(update_order=...)."
-            )
+        agents = self.layout.team.agents
+        problem = problem_with(self.update_order, self.ORDERS, agents, "update_order")
+        if problem:
+            self._value_error(problem)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +23,7 @@ from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
+from rllib_hetero.modules.context import CONTEXT_SIZE
 from rllib_hetero.modules.critic import TeamCritic
 from rllib_hetero.modules.memory import check_recurrent
 from rllib_hetero.runners.env_creator import env_creator
@@ -51,6 +52,9 @@ class TeamConfig(AlgorithmConfig):
     one environment on the driver, reads its `Team`, and closes it, so that every mistake in the
     environment or the sharing is found before any actor starts.
     """
+
+    autoregressive: ClassVar[bool] = False
+    """Whether agents act one after another, each seeing the actions of those before."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -106,7 +110,7 @@ class TeamConfig(AlgorithmConfig):
 
     def _resolve_layout(self) -> None:
         team, self.batched_env = self._read_team()
-        self.layout = lay_out(team, self._sharing(team))
+        self.layout = lay_out(team, self._sharing(team), autoregressive=self.autoregressive)
         self.policies = {
             m: PolicySpec(None, self.layout.observation_space(m), self.layout.action_space(m))
             for m in self.layout.groups
@@ -176,6 +180,11 @@ class TeamConfig(AlgorithmConfig):
                 "A VectorTeamEnv runs on the team env runner only: remove "
                 "config.env_runners(env_runner_cls=...)."
             )
+        if self.autoregressive and not fast:
+            self._value_error(
+                "Agents act in sequence on the team env runner only: remove "
+                "config.env_runners(env_runner_cls=...)."
+            )
         self._validate_model_config()
         if not fast and self._rl_module_spec is None and self.model_config.get("recurrent"):
             self._value_error(
@@ -192,11 +201,17 @@ class TeamConfig(AlgorithmConfig):
             )
         if self._rl_module_spec is not None:
             return
-        unknown = set(self.model_config) - set(MODEL_DEFAULTS) - {"critic_hidden_sizes"}
+        given = set(self._given_model_config())
+        unknown = given - set(MODEL_DEFAULTS) - {"critic_hidden_sizes"}
         if unknown:
             self._value_error(
                 f"Unknown keys {sorted(unknown)} in config.rl_module(model_config=...). The "
                 f"default modules read {sorted([*MODEL_DEFAULTS, 'critic_hidden_sizes'])}."
+            )
+        if "action_projection" in given and not self.autoregressive:
+            self._value_error(
+                "`action_projection` is for agents that act in sequence (BPPO, ARMAPPO): remove it "
+                "from config.rl_module(model_config={...})."
             )
         for key in ("recurrent", "critic_recurrent"):
             try:
@@ -218,8 +233,19 @@ class TeamConfig(AlgorithmConfig):
     @property
     @override(AlgorithmConfig)
     def model_config(self) -> dict[str, Any]:
+        return self._model_config_auto_includes | self._given_model_config()
+
+    def _given_model_config(self) -> dict[str, Any]:
         given = self._model_config
         return dict(given) if isinstance(given, dict) else dict(vars(given))
+
+    @property
+    @override(AlgorithmConfig)
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        """What an actor must know of the team, beside its spaces."""
+        if self.layout is None or not self.layout.autoregressive:
+            return {}
+        return {CONTEXT_SIZE: self.layout.context_size}
 
     @override(AlgorithmConfig)
     def get_multi_rl_module_spec(

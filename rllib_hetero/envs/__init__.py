@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from rllib_hetero.envs.mamujoco import make_mamujoco
+from rllib_hetero.envs.matrix_game import make_matrix_game
 from rllib_hetero.envs.mpe import make_mpe
 from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
+from rllib_hetero.runners.vector_env import VectorTeamEnv
 
-ENVIRONMENTS: dict[str, Callable[[Any], PettingZooTeamEnv]] = {
+ENVIRONMENTS: dict[str, Callable[[Any], PettingZooTeamEnv | VectorTeamEnv]] = {
     "mpe": make_mpe,
     "mamujoco": make_mamujoco,
+    "matrix_game": make_matrix_game,
 }
 """Name to creator, which takes the `env_config`."""
 
@@ -31,6 +34,7 @@ __all__ = [
     "ENVIRONMENTS",
     "PettingZooTeamEnv",
     "make_mamujoco",
+    "make_matrix_game",
     "make_mpe",
     "register_environments",
 ]

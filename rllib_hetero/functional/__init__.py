@@ -13,6 +13,12 @@ from rllib_hetero.functional.distributions import (
     distribution_for,
 )
 from rllib_hetero.functional.masks import mask_logits, mask_logits_array, nothing_allowed
+from rllib_hetero.functional.messages import (
+    encode,
+    message_size,
+    posterior_gumbel,
+    reparameterized,
+)
 from rllib_hetero.functional.surrogates import (
     adaptive_clip,
     approx_kl,
@@ -21,6 +27,7 @@ from rllib_hetero.functional.surrogates import (
     clipped_surrogate,
     linear_surrogate,
     masked_mean,
+    peer_surrogate,
 )
 from rllib_hetero.functional.trust_region import (
     LineSearchResult,
@@ -53,6 +60,7 @@ __all__ = [
     "clipped_value_loss",
     "conjugate_gradient",
     "distribution_for",
+    "encode",
     "error_moments",
     "fisher_product",
     "flat",
@@ -64,9 +72,13 @@ __all__ = [
     "mask_logits",
     "mask_logits_array",
     "masked_mean",
+    "message_size",
     "moments",
     "nothing_allowed",
+    "peer_surrogate",
     "policy_ratio",
+    "posterior_gumbel",
+    "reparameterized",
     "standardize",
     "unflat",
     "variance_ratio",

@@ -117,6 +117,58 @@ def clipped_joint_surrogate(
     return torch.minimum(joint * advantages, clipped * advantages)
 
 
+def peer_surrogate(
+    ratio: Tensor, advantages: Tensor, clip_param: float, feedback: Tensor, action: Tensor
+) -> Tensor:
+    """BPPO's peer term: how the agents that act later answer to a change of this agent's action.
+
+        c * A * <grad_a M, a - sg(a)>,    sg = without gradient
+        c = sg(r)                             where r * A <= clip(r, 1 - eps, 1 + eps) * A
+        c = sg(clip(r, 1 - eps, 1 + eps))     elsewhere
+
+    Its value is 0, only its gradient counts. Add it to the agent's own term, the
+    `clipped_surrogate` whose correction M is the product of the later agents' ratios. The
+    clipping bounds c, but unlike the own term's it does not end the gradient: eq. 6 has it so.
+
+    The paper has <grad_a M, a> inside PPO's minimum. What that adds to the two sides, and so
+    which of them is taken, depends on where the action's zero lies: a thrust in [0, 2] and the
+    same in [-1, 1] would be trained differently. Without the value, PPO's own minimum chooses,
+    and the gradient of the side it takes is that of eq. 6.
+
+    Args:
+        ratio: [...] r = pi_new(a) / pi_old(a) of this agent's whole action.
+        advantages: [...] A, the team's advantage.
+        clip_param: eps > 0.
+        feedback: [..., w] grad_a M at the action taken, without gradient. M is the product of the
+            later agents' ratios; only their numerators depend on a, the denominators are data.
+        action: [..., w] this agent's message from `reparameterized`.
+
+    Returns:
+        [...] objective, to be maximised: zeros.
+
+    Raises:
+        ValueError: If shapes differ, `clip_param` is not positive or `feedback` requires a
+            gradient.
+
+    Reference:
+        Li et al., "Backpropagation Through Agents", AAAI 2024, Corollary 1.1, eq. 6.
+    """
+    same_shape(ratio=ratio, advantages=advantages)
+    same_shape(feedback=feedback, action=action)
+    if action.shape[:-1] != ratio.shape:
+        raise ValueError(
+            f"`action` must have shape (*{tuple(ratio.shape)}, w), got {tuple(action.shape)}."
+        )
+    if clip_param <= 0:
+        raise ValueError(f"`clip_param` must be positive, got {clip_param}.")
+    if feedback.requires_grad:
+        raise ValueError("`feedback` must carry no gradient: this is one agent's objective.")
+    r = ratio.detach()
+    clipped = r.clamp(1.0 - clip_param, 1.0 + clip_param)
+    weight = torch.where(r * advantages <= clipped * advantages, r, clipped)
+    return weight * advantages * (feedback * (action - action.detach())).sum(-1)
+
+
 def adaptive_clip(clip_param: float, position: int, num_agents: int, coeff: float = 0.5) -> float:
     """Clipping parameter of the agent at a position of the update order.
 

@@ -25,8 +25,8 @@ from rllib_hetero.learners.team_learner import (
     POSITION,
     TeamLearner,
     largest,
-    permutation,
 )
+from rllib_hetero.orders import arrange
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
 
 
@@ -56,20 +56,14 @@ class SequentialLearner(TeamLearner):
         for position, agent in enumerate(self.update_order(batch), start=1):
             module_id = self._layout.module_of[agent]
             rows = self.agent_rows(batch, agent)
+            # HARL Algorithm 4: the agent's objective holds M^{i_1:m} = correction * advantage.
             rows[CORRECTION] = team[CORRECTION]
             self._note_correction(module_id, rows[CORRECTION])
-            # HARL Algorithm 4: the agent's objective holds M^{i_1:m} = correction * advantage.
             yield from self.update_agent(module_id, rows, position)
             if self._has_drift and self._weights_seq_no <= CHECKED_UPDATES:
                 self._check_drift(module_id, rows, position)
-            # HARL Algorithm 4: M^{i_1:m+1} = (pi_new / pi_old) * M^{i_1:m}, unless m = n.
             if position < num_agents:
-                team[CORRECTION] = fold(
-                    team[CORRECTION],
-                    self.log_probs(module_id, rows),
-                    rows[Columns.ACTION_LOGP],
-                    rows[ACTIVE].bool(),
-                )
+                self.account_for(module_id, rows, team)
         for module_id in self._layout.groups:
             self._log_statistics(module_id)
 
@@ -82,15 +76,8 @@ class SequentialLearner(TeamLearner):
         Random by default: HARL's Theorem 8 (convergence to a Nash equilibrium) needs every
         permutation to have a positive probability.
         """
-        agents, order = self._layout.team.agents, self.config.update_order
-        if order == "random":
-            yield from permutation(agents, (*self._iteration_seed(), 0))
-        elif order == "cyclic":
-            yield from agents
-        elif order == "reverse":
-            yield from reversed(agents)
-        else:
-            yield from order
+        agents, seed = self._layout.team.agents, (*self._iteration_seed(), 0)
+        yield from arrange(agents, self.config.update_order, seed)
 
     def update_agent(self, module_id: ModuleID, rows: Rows, position: int) -> Iterator[Minibatch]:
         """Maximises one agent's objective within its neighbourhood (HARL Definition 11).
@@ -107,6 +94,23 @@ class SequentialLearner(TeamLearner):
             What Adam is to step on. A step that is taken in place of that yields nothing.
         """
         yield from self._steps({module_id: rows}, key=position, position=position)
+
+    def account_for(self, module_id: ModuleID, rows: Rows, team: Rows) -> None:
+        """Folds an agent's update into what those after it are given.
+
+        HARL Algorithm 4: M^{i_1:m+1} = (pi_new / pi_old) * M^{i_1:m}.
+
+        Args:
+            module_id: The agent's module, just updated.
+            rows: Its columns (B, ...).
+            team: The team's columns (B, ...), with `CORRECTION`, renewed in place.
+        """
+        team[CORRECTION] = fold(
+            team[CORRECTION],
+            self.log_probs(module_id, rows),
+            rows[Columns.ACTION_LOGP],
+            rows[ACTIVE].bool(),
+        )
 
     @override(TeamLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:

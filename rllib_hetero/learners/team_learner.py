@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.core import Columns
 from ray.rllib.core.learner.learner import Learner
@@ -473,9 +472,3 @@ class TeamLearner(TorchLearner):
 def largest(x: Tensor) -> Tensor:
     """The largest of numbers >= 0; 0 if there are none."""
     return x.max() if x.numel() else x.new_zeros(())
-
-
-def permutation(agents: tuple[AgentID, ...], seed: tuple[int, ...]) -> list[AgentID]:
-    """A random order of the agents, drawn from `seed`."""
-    order = np.random.default_rng(seed).permutation(len(agents))
-    return [agents[i] for i in order]

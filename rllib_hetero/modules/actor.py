@@ -18,6 +18,7 @@ from torch import nn
 
 from rllib_hetero.functional import distribution_for
 from rllib_hetero.functional.masks import mask_logits
+from rllib_hetero.modules.context import CONTEXT_SIZE, context_from
 from rllib_hetero.modules.memory import memory_from
 from rllib_hetero.modules.networks import linear, mlp
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
@@ -37,6 +38,8 @@ MODEL_DEFAULTS: dict[str, Any] = {
     "recurrent_size": None,
     # Length of the sequences that a recurrent network is trained on.
     "max_seq_len": 10,
+    # Autoregressive teams: whether predecessors' actions go through a network of their own.
+    "action_projection": True,
 }
 """Every key of `config.rl_module(model_config={...})` that the default modules read."""
 
@@ -50,7 +53,10 @@ class TeamActor(TorchRLModule):
 
     Feed-forward, it maps observations (..., d) to `Columns.ACTION_DIST_INPUTS` (..., p).
     Recurrent, it maps sequences (B, L, d) and states `Columns.STATE_IN` (B, S) to (B, L, p) and
-    `Columns.STATE_OUT` (B, S). Any RLModule that does either can stand in its place
+    `Columns.STATE_OUT` (B, S). In an autoregressive team the last c of the d features are the
+    context, the predecessors' actions; memory does not see them.
+
+    Any RLModule that does the same can stand in its place
     (`config.rl_module(rl_module_spec=...)`) if its outputs are in RLlib's layout, (mean, log std)
     or concatenated logits, its states are vectors, and it is deterministic.
     """
@@ -59,14 +65,19 @@ class TeamActor(TorchRLModule):
     def setup(self) -> None:
         model = MODEL_DEFAULTS | dict(self.model_config or {})
         hidden = list(model["hidden_sizes"])
-        (in_size,) = self.observation_space.shape
+        self._context_size = model.get(CONTEXT_SIZE, 0)
         self._is_box = isinstance(self.action_space, Box)
         out_size = distribution_for(self.action_space).size // (2 if self._is_box else 1)
         self.body = mlp(
-            in_size, hidden, activation=model["activation"], layer_norm=model["layer_norm"]
+            self.observation_space.shape[0] - self._context_size,
+            hidden,
+            activation=model["activation"],
+            layer_norm=model["layer_norm"],
         )
         self.memory = memory_from(model, "recurrent", hidden[-1])
         features = hidden[-1] if self.memory is None else self.memory.size
+        self.context = context_from(model, features)
+        features = features if self.context is None else self.context.size
         self.head = linear(features, out_size, gain=model["actor_head_gain"])
         if self._is_box:
             self._std_x, self._std_y = model["std_x"], model["std_y"]
@@ -79,9 +90,11 @@ class TeamActor(TorchRLModule):
             # The stock runner's: everyone else masks outside.
             observations, mask = observations[OBSERVATIONS], observations[ACTION_MASK]
         outputs = {}
-        out = self.body(observations)
+        out = self.body(self.without_context(observations))
         if self.memory is not None:
             out, outputs[Columns.STATE_OUT] = self.memory(out, batch[Columns.STATE_IN])
+        if self.context is not None:
+            out = self.context(out, observations[..., -self._context_size :])
         out = self.head(out)
         log_std = self.log_std()
         if log_std is not None:
@@ -95,6 +108,10 @@ class TeamActor(TorchRLModule):
     def get_initial_state(self) -> dict[str, torch.Tensor]:
         """Name to zeros (S,); empty for a feed-forward policy."""
         return {} if self.memory is None else self.memory.initial_state()
+
+    def without_context(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(..., d - c): the part of the input (..., d) that is known before anyone acts."""
+        return inputs[..., : -self._context_size] if self._context_size else inputs
 
     def log_std(self) -> torch.Tensor | None:
         """(k,) log standard deviation of the Gaussian; None for discrete actions."""

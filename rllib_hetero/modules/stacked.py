@@ -34,9 +34,12 @@ def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
             function after they change.
         explore: Whether their exploration or inference pass is meant.
     """
-    if all(type(m) is TeamActor for m in modules) and len({str(m) for m in modules}) == 1:
-        return _batched(modules)
-    return _one_by_one(modules, explore)
+    return _batched(modules) if of_one_shape(modules) else _one_by_one(modules, explore)
+
+
+def of_one_shape(modules: Sequence[Any]) -> bool:
+    """Whether these are actors of this library that differ in nothing but their weights."""
+    return all(type(m) is TeamActor for m in modules) and len({str(m) for m in modules}) == 1
 
 
 def _one_by_one(modules: Sequence[Any], explore: bool) -> Forward:
@@ -62,14 +65,25 @@ def _one_by_one(modules: Sequence[Any], explore: bool) -> Forward:
     return forward
 
 
-@torch.no_grad()  # The stacked copies need no gradient, so neither does what they compute.
 def _batched(actors: Sequence[TeamActor]) -> Forward:
-    layers = [_stack_layer(layer) for layer in zip(*(a.body for a in actors), strict=True)]
+    features, head = stacked_features(actors), stacked_head(actors)
+
+    def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x, memory = features(x, memory)
+        return head(x), memory
+
+    return forward
+
+
+# The stacked copies below need no gradient, so neither does what they compute.
+
+
+@torch.no_grad()
+def stacked_features(actors: Sequence[TeamActor]) -> Forward:
+    """Observations and memory in, the features that the actors' heads work on out."""
+    layers = [stack_layer(layer) for layer in zip(*(a.body for a in actors), strict=True)]
     memories = [a.memory for a in actors if a.memory is not None]
     remember = _stack_memories(memories) if memories else None
-    head = _stack_layer([a.head for a in actors])
-    log_stds = [s for s in (a.log_std() for a in actors) if s is not None]
-    log_std = torch.stack(log_stds)[:, None] if log_stds else None
 
     def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
         for layer in layers:
@@ -77,15 +91,30 @@ def _batched(actors: Sequence[TeamActor]) -> Forward:
         if remember is not None:
             assert memory is not None
             x, memory = remember(x, memory)
-        x = head(x)
-        if log_std is not None:
-            x = torch.cat([x, log_std.expand_as(x)], dim=-1)
         return x, memory
 
     return forward
 
 
-def _stack_layer(layers: Sequence[nn.Module]) -> Layer:
+@torch.no_grad()
+def stacked_head(actors: Sequence[TeamActor]) -> Layer:
+    """Features (M, R, h) in, distribution inputs (M, R, p) out."""
+    head = stack_layer([a.head for a in actors])
+    log_stds = [s for s in (a.log_std() for a in actors) if s is not None]
+    if not log_stds:
+        return head
+    log_std = torch.stack(log_stds)[:, None]
+
+    def outputs(x: Tensor) -> Tensor:
+        x = head(x)
+        return torch.cat([x, log_std.expand_as(x)], dim=-1)
+
+    return outputs
+
+
+@torch.no_grad()
+def stack_layer(layers: Sequence[nn.Module]) -> Layer:
+    """One layer of M networks, as a function of (M, R, in) to (M, R, out)."""
     first = layers[0]
     if isinstance(first, nn.LayerNorm):
         weight, bias = _stack(layers, "weight")[:, None], _stack(layers, "bias")[:, None]
@@ -101,7 +130,7 @@ def _stack_layer(layers: Sequence[nn.Module]) -> Layer:
 def _stack_memories(memories: Sequence[Memory]) -> Cell:
     """One time step: (M, R, in_size) and packed states (M, R, S) to features and states."""
     layers = [m.layer for m in memories]
-    norm = _stack_layer([m.norm for m in memories])
+    norm = stack_layer([m.norm for m in memories])
     from_input, from_state = (
         _stack(layers, name).transpose(1, 2).contiguous()
         for name in ("weight_ih_l0", "weight_hh_l0")

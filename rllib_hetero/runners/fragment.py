@@ -48,8 +48,9 @@ class TeamFragment:
     `agent_steps()`, which is what sampling, evaluation and the learner group ask of one.
 
     Attributes:
-        observations: Module id to (T, E, n_m, d_m) float32. Modules of several agents hold the
-            agent's one-hot in the last n_m features.
+        observations: Module id to (T, E, n_m, d_m) float32, the module's whole input: behind the
+            observation the agent's one-hot, if the module has several agents, and behind that, in
+            an autoregressive team, the context that the agent acted on.
         actions: Module id to (T, E, n_m, ...) as the policy drew them, before clipping.
         dist_inputs: Module id to (T, E, n_m, p_m) float32, the behaviour policy's parameters.
         log_probs: Module id to (T, E, n_m) float32, joint over an action's components.

@@ -212,5 +212,6 @@ def one_hot_filled(layout: Layout, module_id: str, lead: tuple[int, ...], width:
     array = np.zeros((*lead, width), np.float32)
     n = len(layout.groups[module_id])
     if n > 1:
-        array[..., width - n :] = np.eye(n, dtype=np.float32)
+        end = width - layout.context_size
+        array[..., end - n : end] = np.eye(n, dtype=np.float32)
     return array

@@ -8,7 +8,6 @@ and log-probabilities are computed once per call.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -29,8 +28,6 @@ from ray.rllib.utils.metrics import (
     NUM_AGENT_STEPS_SAMPLED_LIFETIME,
     NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
     NUM_MODULE_STEPS_SAMPLED,
     NUM_MODULE_STEPS_SAMPLED_LIFETIME,
     RLMODULE_INFERENCE_TIMER,
@@ -40,14 +37,12 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamDataError
-from rllib_hetero.functional import distribution_for
-from rllib_hetero.functional.masks import mask_logits_array
-from rllib_hetero.modules.stacked import Forward, stacked_forward
-from rllib_hetero.runners.actions import action_transform, sample_action
+from rllib_hetero.runners.acting import Acting, ActingInTurn
+from rllib_hetero.runners.actions import action_transform
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.runners.finished import FinishedEpisodes
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.runners.memories import Memories
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
@@ -90,10 +85,6 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         if self._entropy is None:
             self._entropy = int(np.random.SeedSequence().generate_state(1)[0])
         super().__init__(config, **kwargs)
-        self._dists = [
-            distribution_for(self._layout.action_space(members[0]))
-            for members in self._layout.stacks
-        ]
         self._transforms = {
             a: action_transform(
                 space,
@@ -102,8 +93,10 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             )
             for a, space in self._layout.team.action_spaces.items()
         }
-        self._memories = Memories(self._layout, self.module, self.num_envs, self._device)
+        acting = ActingInTurn if self._layout.autoregressive else Acting
+        self._acting = acting(self._layout, self.module, self.num_envs, self._device)
         self._num_rollouts = 0
+        self._finished = FinishedEpisodes(self._layout, self.config)
         self._episode_callbacks = EpisodeCallbacks(self, self._callbacks)
 
     # ---- environments -----------------------------------------------------------------------
@@ -169,7 +162,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         envs = list(envs)
         seeds = [self._reset_seed(e) for e in envs]
         self.env.reset(envs, seeds)
-        self._memories.reset(envs)
+        self._acting.memories.reset(envs)
         for e in envs:
             self._episode_number[e] += 1
             self._tally.start(e)
@@ -269,24 +262,15 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         continues = self._tally.lengths > 0
         source = (self.worker_index or 0, self._num_rollouts)
         self._num_rollouts += 1
-        noise = self._draw_noise(num_steps) if explore else None
-        if random_actions:
-            self._seed_spaces()
-        forwards = [
-            stacked_forward([self.module[m] for m in members], explore=explore)
-            for members in self._layout.stacks
-        ]
+        self._begin_acting(num_steps, explore, random_actions)
         in_env = in_module = 0.0
         t = 0
         while t < num_steps and quota.any():
             recorder.observe(t, self.env)
             recorder.valid[t] = quota > 0  # What runs on after its last episode is not data.
             before = time.perf_counter()
-            self._forward(recorder, t, forwards, noise)
-            if random_actions:
-                actions = self._random_actions(recorder, t)
-            else:
-                actions = self._actions_for_env(recorder, t)
+            self._acting.act(recorder, t, self.env)
+            actions = self._actions_for_env(recorder, t, as_they_are=random_actions)
             between = time.perf_counter()
             try:
                 outcome = self.env.step(actions)
@@ -307,6 +291,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         fragment.continues, fragment.source = continues, source
         self.metrics.log_value(ENV_STEP_TIMER, in_env / max(t, 1))
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, in_module / max(t, 1))
+        self._finished.log(self.metrics, self._log_episode_metrics)
         self._log_steps(fragment)
         return fragment
 
@@ -315,37 +300,20 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             self._layout,
             num_steps,
             self.num_envs,
-            state_sizes=self._memories.sizes,
+            state_sizes=self._acting.memories.sizes,
             max_seq_len=self.config.max_seq_len,
         )
 
-    def _draw_noise(self, num_steps: int) -> list[np.ndarray]:
-        """Noise (T, M, E, n, ...) of each stack."""
-        rng = np.random.default_rng(self._stream(1, self._num_samples))
-        self._num_samples += 1
-        return [
-            dist.noise(
-                rng, (num_steps, len(members), self.num_envs, len(self._layout.groups[members[0]]))
-            )
-            for members, dist in zip(self._layout.stacks, self._dists, strict=True)
-        ]
-
-    def _forward(
-        self, recorder: Recorder, t: int, forwards: list[Forward], noise: list[np.ndarray] | None
-    ) -> None:
-        for i, (arrays, dist) in enumerate(zip(recorder.stacked, self._dists, strict=True)):
-            x = arrays.observations[t]
-            rows = torch.from_numpy(x.reshape(len(x), -1, x.shape[-1])).to(self._device)
-            inputs = arrays.dist_inputs[t]
-            memory = self._memories.stacks[i]
-            if memory is not None:
-                recorder.remember(t, i, memory)
-            out, self._memories.stacks[i] = forwards[i](rows, memory)
-            inputs[...] = out.cpu().numpy().reshape(inputs.shape)
-            if arrays.masks is not None:
-                # What is kept is the policy that acts: the one without the forbidden actions.
-                inputs[...] = mask_logits_array(inputs, arrays.masks[t])
-            arrays.actions[t] = dist.act(inputs, None if noise is None else noise[i][t])
+    def _begin_acting(self, num_steps: int, explore: bool, random_actions: bool) -> None:
+        rng = None
+        if explore:
+            rng = np.random.default_rng(self._stream(1, self._num_samples))
+            self._num_samples += 1
+        if random_actions:
+            self._seed_spaces()
+        if isinstance(self._acting, ActingInTurn):
+            self._acting.order = self.config.execution_order_of(self._weights_seq_no)
+        self._acting.begin(num_steps, explore=explore, random=random_actions, rng=rng)
 
     def _seed_spaces(self) -> None:
         seeds = self._stream(2, self._num_samples).generate_state(len(self._layout.team.agents))
@@ -353,20 +321,15 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         for space, seed in zip(self._layout.team.action_spaces.values(), seeds, strict=True):
             space.seed(int(seed))
 
-    def _random_actions(self, recorder: Recorder, t: int) -> dict[AgentID, np.ndarray]:
-        actions = {}
-        for agent, (m, k) in self._layout.slot_of.items():
-            space = self._layout.team.action_spaces[agent]
-            actions[agent] = recorder.actions[m][t, :, k]
-            masks = self.env.masks.get(agent, itertools.repeat(None, self.num_envs))
-            actions[agent][...] = [sample_action(space, mask) for mask in masks]
-        return actions
-
-    def _actions_for_env(self, recorder: Recorder, t: int) -> dict[AgentID, np.ndarray]:
-        return {
-            agent: self._transforms[agent](recorder.actions[m][t, :, k])
-            for agent, (m, k) in self._layout.slot_of.items()
+    def _actions_for_env(
+        self, recorder: Recorder, t: int, *, as_they_are: bool
+    ) -> dict[AgentID, np.ndarray]:
+        actions = {
+            agent: recorder.actions[m][t, :, k] for agent, (m, k) in self._layout.slot_of.items()
         }
+        if as_they_are:
+            return actions
+        return {agent: self._transforms[agent](x) for agent, x in actions.items()}
 
     def _record(self, recorder: Recorder, t: int, outcome: Outcome, quota: np.ndarray) -> None:
         recorder.rewards[t] = outcome.rewards
@@ -388,7 +351,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             if quota[e] > 0:
                 quota[e] -= 1
                 self._episode_callbacks.end(e, outcome, self._tally)
-                self._log_episode(e)
+                self._finished.add(e, self._tally)
         self._reset(ended)
 
     def _empty_fragment(self, problem: str) -> TeamFragment:
@@ -402,23 +365,6 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         return fragment
 
     # ---- metrics ----------------------------------------------------------------------------
-
-    def _log_episode(self, e: int) -> None:
-        agents, tally = self._layout.team.agents, self._tally
-        by_agent = dict(zip(map(str, agents), tally.agent_returns[e].tolist(), strict=True))
-        by_module = {
-            m: sum(by_agent[str(a)] for a in members) for m, members in self._layout.groups.items()
-        }
-        self._log_episode_metrics(
-            int(tally.lengths[e]),
-            tally.team_return(e),
-            time.perf_counter() - tally.started[e],
-            by_agent,
-            by_module,
-            dict(zip(by_agent, tally.agent_steps[e].tolist(), strict=True)),
-        )
-        self.metrics.log_value(NUM_EPISODES, 1, reduce="sum")
-        self.metrics.log_value(NUM_EPISODES_LIFETIME, 1, reduce="lifetime_sum")
 
     def _log_steps(self, fragment: TeamFragment) -> None:
         log = self.metrics.log_value
@@ -434,6 +380,9 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             log((NUM_MODULE_STEPS_SAMPLED_LIFETIME, m), sum(per_agent), reduce="lifetime_sum")
         if steps:
             self._log_env_steps(self._metrics_num_env_steps_sampled, steps)
+            if isinstance(self._acting, ActingInTurn):
+                for name, value in self._acting.communication(fragment).items():
+                    log(name, value)
 
     @override(EnvRunner)
     def get_metrics(self) -> dict:
