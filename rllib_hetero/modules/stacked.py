@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ray.rllib.core import Columns
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm
+from torch.nn.functional import layer_norm, linear
 
 from rllib_hetero.modules.actor import TeamActor
 from rllib_hetero.modules.memory import Memory, initial_state, pack, unpack
@@ -116,6 +116,8 @@ def stacked_head(actors: Sequence[TeamActor]) -> Layer:
 def stack_layer(layers: Sequence[nn.Module]) -> Layer:
     """One layer of M networks, as a function of (M, R, in) to (M, R, out)."""
     first = layers[0]
+    if len(layers) == 1:
+        return _one_layer(first)
     if isinstance(first, nn.LayerNorm):
         weight, bias = _stack(layers, "weight")[:, None], _stack(layers, "bias")[:, None]
         shape, eps = first.normalized_shape, first.eps
@@ -125,6 +127,17 @@ def stack_layer(layers: Sequence[nn.Module]) -> Layer:
         bias = _stack(layers, "bias")[:, None]
         return lambda x: torch.baddbmm(bias, x, weight)
     return first  # An activation, or the identity: it has no weights.
+
+
+def _one_layer(layer: nn.Module) -> Layer:
+    """The same for M = 1, with fewer operators."""
+    if isinstance(layer, nn.LayerNorm):
+        weight, bias = layer.weight.clone(), layer.bias.clone()
+        return lambda x: layer_norm(x, layer.normalized_shape, weight, bias, layer.eps)
+    if isinstance(layer, nn.Linear):
+        weight, bias = layer.weight.clone(), layer.bias.clone()
+        return lambda x: linear(x, weight, bias)
+    return layer
 
 
 def _stack_memories(memories: Sequence[Memory]) -> Cell:

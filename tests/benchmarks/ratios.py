@@ -13,8 +13,10 @@ median of those; absolute times of one machine say little about another.
 (d) sequential over simultaneous update, by number of agents.
 (e) the other algorithms' updates, and one with a GRU, over HAPPO's.
 (f) HAPPO's update by number of agents, over that for two: linear growth is n / 2.
+(g) whole iterations of teams that act in sequence over HAPPO's, HalfCheetah 6x1, with the
+    settings of BPPO's paper.
 
-What misses its bar is profiled. Options: --rounds N, and any of the letters a to f.
+What misses its bar is profiled. Options: --rounds N, and any of the letters a to g.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ from ray.tune.registry import register_env
 
 from rllib_hetero import (
     A2POConfig,
+    ARMAPPOConfig,
+    BPPOConfig,
     CoPPOConfig,
     HAA2CConfig,
     HAPPOConfig,
@@ -93,7 +97,7 @@ class RandomTeam(VectorTeamEnv):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("letters", nargs="*", default=list("abcdef"))
+    parser.add_argument("letters", nargs="*", default=list("abcdefg"))
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     for letter in args.letters:
@@ -104,6 +108,7 @@ def main() -> None:
             "d": sequential,
             "e": algorithms,
             "f": growth,
+            "g": in_sequence,
         }[letter](args.rounds)
 
 
@@ -336,6 +341,36 @@ def _bare_update(num_agents: int) -> Callable[[], None]:
             step(critic, optimizers[-1], loss.mean())
 
     return run
+
+
+# ---- (g) ------------------------------------------------------------------------------------
+
+
+def in_sequence(rounds: int) -> None:
+    cases: list[tuple[str, Any, float | None]] = [
+        ("BPPO", BPPOConfig(), 1.6),
+        ("BPPO, simultaneous", BPPOConfig().training(update_scheme="simultaneous"), None),
+        ("BPPO, no projection", _with_model(BPPOConfig(), action_projection=False), None),
+        ("BPPO, no peer term", BPPOConfig().training(peer_coeff=0.0), None),
+        ("ARMAPPO", ARMAPPOConfig(), None),
+    ]
+    happo = _iteration(HAPPOConfig())
+    for name, config, bar in cases:
+        ours = _iteration(config)
+        ratio = _ratio(ours, happo, rounds, clock=time.perf_counter)
+        _report(f"(g) iteration / HAPPO's, {name}, 6 agents", ratio, bar, ours)
+
+
+def _iteration(config: Any) -> Callable[[], Any]:
+    env_config = {"scenario": "HalfCheetah", "agent_conf": "6x1", "agent_obsk": 0}
+    config = (
+        config.environment("mamujoco", env_config=env_config)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=40)
+        .rl_module(model_config=config.model_config | {"hidden_sizes": [64, 64, 64]})
+        .training(lr=3e-4, train_batch_size_per_learner=4000, num_epochs=5, entropy_coeff=0.0)
+        .debugging(seed=0)
+    )
+    return config.build_algo().train
 
 
 # ---- measuring ------------------------------------------------------------------------------
