@@ -22,7 +22,8 @@ from rllib_hetero.reporting import record_episode
 parser = argparse.ArgumentParser(description="Films an episode with a checkpoint's policies.")
 parser.add_argument("checkpoint", help="the folder that algo.save_to_path() or Tune wrote")
 parser.add_argument("video", help="the file to write, .mp4 or .gif")
-parser.add_argument("--env", choices=list(ENVIRONMENTS), default="mpe")
+# Matrix games have nothing to film.
+parser.add_argument("--env", choices=["mpe", "mamujoco"], default="mpe")
 parser.add_argument("--env-config", type=json.loads, default={"scenario": "simple_spread"})
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--fps", type=int, default=15)

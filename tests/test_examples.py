@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), ROOT / "examples" / "own_drift.py"])
+NEEDS = {"mamujoco": "gymnasium_robotics", "mpe": "mpe2", "own_drift": "mpe2"}
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -21,7 +22,9 @@ def load(path):
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_script_trains(path, caplog):
-    pytest.importorskip("gymnasium_robotics" if "mamujoco" in path.stem else "mpe2")
+    for word, package in NEEDS.items():
+        if word in path.stem:
+            pytest.importorskip(package)
     script = load(path)
     config = script.make_config(script.parser.parse_args([]))
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=2)

@@ -240,6 +240,21 @@ def test_an_example_takes_rllibs_arguments(ray_is_up, tmp_path, monkeypatch):
         run_example(config, example_parser().parse_args(["--num-samples", "2"]))
 
 
+def test_a_demo_that_cannot_be_shown_is_refused_before_training(ray_is_up, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = (
+        HAPPOConfig()
+        .environment("matrix_game", env_config={"game": "climbing"})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
+        .training(train_batch_size_per_learner=200, num_epochs=1)
+    )
+    with pytest.raises(SystemExit, match="--demo is not for 'matrix_game'"):
+        run_example(config, example_parser().parse_args(["--demo"]))
+    assert not list(tmp_path.iterdir())
+    args = example_parser(env_steps=200).parse_args([])
+    assert run_example(config, args).folder.name == "happo-climbing-s0"
+
+
 # ---- videos -------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ class ARMAPPOConfig(AutoregressiveConfig):
         update="all at once",
         correction="none",
         step="clipped, Adam epochs",
-        in_sequence=True,
+        autoregressive=True,
     )
 
     def __init__(self, algo_class: type | None = None) -> None:

@@ -65,7 +65,7 @@ class BPPOConfig(AutoregressiveConfig):
         update="one agent after another, in reverse of the order of acting",
         correction="product of successors' ratios, and its gradient by the agent's action",
         step="clipped, Adam epochs",
-        in_sequence=True,
+        autoregressive=True,
     )
 
     def __init__(self, algo_class: type | None = None) -> None:

@@ -20,7 +20,7 @@ class Capabilities:
         recurrent: Whether policies and critics may have a memory.
         parameter_sharing: Whether agents may share a module.
         several_learners: Whether learners may share the batch.
-        in_sequence: Whether agents act one after another, each needing the actions before its own.
+        autoregressive: Whether agents act one after another, each needing the actions before its own.
     """
 
     paper: str
@@ -33,4 +33,4 @@ class Capabilities:
     recurrent: bool = True
     parameter_sharing: bool = True
     several_learners: bool = True
-    in_sequence: bool = False
+    autoregressive: bool = False

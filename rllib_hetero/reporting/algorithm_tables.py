@@ -50,7 +50,7 @@ def capability_table(name: str) -> str:
         "global state for the critic": True,
         "parameter sharing": c.parameter_sharing,
         "several learners": c.several_learners,
-        "decentralised execution without communication": not c.in_sequence,
+        "decentralised execution without communication": not c.autoregressive,
         "image or Dict observations": False,
         "agents that act in turns": False,
     }

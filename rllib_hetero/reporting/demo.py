@@ -17,6 +17,26 @@ from rllib_hetero.reporting.video import (
     video_suffix,
 )
 from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.runners.vector_env import VectorTeamEnv
+
+
+def refuse_batched(config: Any) -> None:
+    """Raises where `show` could not play an episode.
+
+    Raises:
+        SystemExit: If the environment is batched by nature.
+    """
+    make = env_creator(config.env)
+    batched = isinstance(make, type) and issubclass(make, VectorTeamEnv)
+    if not batched:
+        env = make(dict(config.env_config))
+        batched = isinstance(env, VectorTeamEnv)
+        env.close()
+    if batched:
+        raise SystemExit(
+            f"--demo is not for {config.env!r}: it cannot play and film a single episode. Leave "
+            "--demo out; --env-steps makes a training short."
+        )
 
 
 def show(config: Any, result: RunResult, *, episodes: int) -> bool:

@@ -17,8 +17,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.result import TRAINING_ITERATION
 
-from rllib_hetero.reporting.demo import show
-from rllib_hetero.reporting.run import run_training
+from rllib_hetero.reporting.demo import refuse_batched, show
+from rllib_hetero.reporting.run import env_name, run_training
 
 DEMO_STEPS = 200_000
 
@@ -65,13 +65,16 @@ def run_example(
         A `RunResult`; with --tune what RLlib's example runner returns.
 
     Raises:
-        SystemExit: If an argument needs --tune, or a demo did not beat random actions.
+        SystemExit: If an argument needs --tune, if there can be no demo of the environment, or if
+            a demo did not beat random actions.
     """
     config.debugging(seed=args.seed)
     target = args.env_steps or args.stop_timesteps or (DEMO_STEPS if args.demo else env_steps)
     if not args.no_tune:
         return _run_under_tune(config, args, target)
     _refuse_what_needs_tune(args)
+    if args.demo:
+        refuse_batched(config)
     _apply(config, args)
     result = run_training(
         config,
@@ -135,9 +138,7 @@ def _apply(config: Any, args: argparse.Namespace) -> None:
 
 def _free_folder(config: Any) -> Path:
     """results/<algo>-<env>-s<seed>, with a number behind it if that holds a run already."""
-    options = config.env_config
-    env = "-".join(str(options[k]) for k in ("scenario", "agent_conf") if k in options)
-    name = f"{config.algo_class.__name__}-{env or config.env}-s{config.seed}".lower()
+    name = f"{config.algo_class.__name__}-{env_name(config)}-s{config.seed}".lower()
     folder, number = Path("results") / name, 1
     while (folder / "progress.csv").exists():
         number += 1

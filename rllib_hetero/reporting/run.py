@@ -91,6 +91,13 @@ def run_training(
     return result
 
 
+def env_name(config: Any) -> str:
+    """What is trained on, by its settings: "HalfCheetah-6x1", "climbing", or as Ray calls it."""
+    options = config.env_config or {}
+    given = [str(options[key]) for key in ("scenario", "game", "agent_conf") if key in options]
+    return "-".join(given) or str(config.env)
+
+
 def _train(
     algo: Any, folder: Path, target: int, every: int | None, stop: StopSignals, quiet: bool
 ) -> RunResult:
@@ -141,11 +148,10 @@ def _draw(algo: Any, result: RunResult) -> None:
 
     points = len(read_column(result.csv, "episode_return_mean")[0])
     name = algo.__class__.__name__
-    scenario = (algo.config.env_config or {}).get("scenario", algo.config.env)
     save_curves(
         {name: [result.csv]},
         result.curve,
-        title=f"{name}, {scenario}, seed {algo.config.seed}",
+        title=f"{name}, {env_name(algo.config)}, seed {algo.config.seed}",
         window=points // 20 | 1,  # odd, so centred
     )
 
