@@ -748,3 +748,270 @@ class SlowTeam:
             for name, p in ours.items():
                 out[m, name] = float((p - theirs[name].detach()).abs().max())
         return out
+
+
+# ---- a slow team that acts in turn --------------------------------------------------------------
+
+
+def message_of(space, action):
+    """What others see of an action: a Box's numbers as they are, a choice as a one-hot."""
+    if isinstance(space, Box):
+        return [float(x) for x in action]
+    nvec = [space.n] if isinstance(space, Discrete) else space.nvec
+    chosen = np.atleast_1d(action)
+    return [float(i == k) for k, n in zip(chosen, nvec, strict=True) for i in range(n)]
+
+
+class InTurnActor:
+    """Mixed into a `PlainActor`: inputs end with a context, and if masked with what is allowed."""
+
+    def take_context(self, weights, context_size, num_masked):
+        get = {k: torch.as_tensor(np.asarray(v)).clone() for k, v in weights.items()}
+        self.ends = context_size, num_masked
+        stem, layers = "context.projection", []
+        for i in sorted({int(k.split(".")[2]) for k in get if k.startswith(stem)}):
+            weight = get[f"{stem}.{i}.weight"]
+            flat = weight.ndim == 1
+            layer = nn.LayerNorm(len(weight)) if flat else nn.Linear(*reversed(weight.shape))
+            self._copy(layer, get, f"{stem}.{i}", f"projection.{len(layers)}")
+            layers += [layer] if flat else [layer, nn.ReLU()]
+        self.projection = nn.Sequential(*layers) if layers else None
+        self.norm = nn.Identity()
+        if "context.norm.weight" in get:
+            self.norm = nn.LayerNorm(len(get["context.norm.weight"]))
+            self._copy(self.norm, get, "context.norm", "norm")
+
+    def _copy(self, layer, get, theirs, ours):
+        for part in ("weight", "bias"):
+            getattr(layer, part).data.copy_(get[f"{theirs}.{part}"])
+            self.names[f"{ours}.{part}"] = f"{theirs}.{part}"
+
+    def features(self, seen):
+        return self.net[:-1](seen)
+
+    def parts(self, x):
+        c, p = self.ends
+        end = x.shape[1] - p
+        out, context, allowed = self.features(x[:, : end - c]), x[:, end - c : end], x[:, end:]
+        if self.projection is None:
+            out = torch.cat([out, context], 1)
+        else:
+            out = self.norm(out + self.projection(context))
+        out = self.net[-1](out)
+        if p:
+            out = torch.where(allowed > 0, out, torch.finfo(out.dtype).min)
+        if isinstance(self.space, Box):
+            std = torch.sigmoid(self.std_logit) * 0.5
+            return [torch.distributions.Normal(out[:, k], std[k]) for k in range(out.shape[1])]
+        nvec = [self.space.n] if isinstance(self.space, Discrete) else self.space.nvec.tolist()
+        return [torch.distributions.Categorical(logits=z) for z in out.split(nvec, 1)]
+
+
+class PlainInTurnActor(InTurnActor, PlainActor):
+    pass
+
+
+class InTurn:
+    """Mixed into a `SlowTeam` (then it is ARMAPPO, or HAPPO of a team that acts in turn).
+
+    Contexts are made here, from the recorded actions and the order; those recorded are not read.
+    """
+
+    def __init__(self, learner):
+        super().__init__(learner)
+        self.message_at, end = {}, 0
+        for a in self.team.agents:
+            space = self.team.action_spaces[a]
+            start, end = end, end + len(message_of(space, space.sample())) + 1
+            self.message_at[a] = slice(start, end - 1)
+        self.context_size = end
+        state = {m: learner.module[m].get_state() for m in self.groups}
+        for m, agents in self.groups.items():
+            self.actors[m] = self.in_turn_actor(m, state[m], self.team.action_spaces[agents[0]])
+            self.optimizers[m] = torch.optim.Adam(
+                self.actors[m].parameters(), lr=self.c.lr, eps=self.c.adam_epsilon
+            )
+
+    def in_turn_actor(self, m, weights, space):
+        actor = PlainInTurnActor(weights, space)
+        actor.take_context(weights, self.context_size, self.num_masked(m))
+        return actor
+
+    def num_masked(self, m):
+        agent = self.groups[m][0]
+        space = self.team.action_spaces[agent]
+        return len(message_of(space, space.sample())) if agent in self.team.masked else 0
+
+    def execution_order(self):
+        agents, rule = list(self.team.agents), self.c.execution_order
+        if rule == "random":
+            rng = np.random.default_rng((self.c.seed, self.iteration - 1, 2))
+            return [agents[i] for i in rng.permutation(len(agents))]
+        return {"fixed": agents, "reverse": agents[::-1]}[rule] if isinstance(rule, str) else rule
+
+    def _row(self, f, t, e):
+        row = super()._row(f, t, e)
+        row.allowed = {
+            a: f.action_masks[m][t, e, k]
+            for m, agents in self.groups.items()
+            if m in f.action_masks
+            for k, a in enumerate(agents)
+        }
+        return row
+
+    def rows(self, fragments):
+        rows = super().rows(fragments)
+        for row in rows:
+            context = np.zeros(self.context_size)
+            for a in self.execution_order():
+                row.obs[a] = np.concatenate([row.obs[a], context, row.allowed.get(a, [])])
+                if row.alive[a]:
+                    at = self.message_at[a]
+                    context[at] = message_of(self.team.action_spaces[a], row.act[a])
+                    context[at.stop] = 1.0
+        return rows
+
+    def actor_input(self, agent, obs):
+        """(B, d) [observation, one-hot where the module is shared, context, mask]."""
+        ((m, agents),) = (g for g in self.groups.items() if agent in g[1])
+        ends = self.context_size + self.num_masked(m)
+        one_hot = [float(a == agent) for a in agents] if len(agents) > 1 else []
+        rows = [[*x[:-ends], *one_hot, *x[-ends:]] for x in obs]
+        return torch.tensor(np.array(rows), dtype=torch.float32)
+
+
+class SlowARMAPPO(InTurn, SlowTeam):
+    pass
+
+
+class Backwards(InTurn):
+    """BPPO. Whatever the peer term needs is differentiated anew from the product of ratios."""
+
+    def update(self, fragments):
+        self.iteration += 1
+        rows = self.rows(fragments)
+        advantages, targets, old_values = self.estimate(rows)
+        self.advantages, self.total = advantages, len(rows)
+        self.order = self.execution_order()
+        self._draw(len(rows))
+        self.data = {}
+        for m, agents in self.groups.items():
+            for a in agents:
+                act = np.array([r.act[a] for r in rows])
+                messages = [message_of(self.team.action_spaces[a], x) for x in act]
+                self.data[a] = SimpleNamespace(
+                    module=m, x=self.actor_input(a, [r.obs[a] for r in rows]),
+                    act=torch.tensor(act), alive=torch.tensor([r.alive[a] for r in rows]),
+                    old=self._old(m, rows)[a], said=torch.tensor(messages),
+                )  # fmt: skip
+        if self.c.update_scheme == "sequential":
+            self._one_by_one()
+        else:
+            self._together()
+        self._fit_critic(rows, targets, old_values)
+
+    def _draw(self, count):
+        """The documented noise, by agent."""
+        self.exponentials = {}
+        for i, agents in enumerate(self.groups.values()):
+            space = self.team.action_spaces[agents[0]]
+            size = len(message_of(space, space.sample())) * (2 if isinstance(space, Box) else 1)
+            rng = np.random.default_rng((self.c.seed, self.iteration, 3, i))
+            drawn = rng.standard_exponential((count, len(agents), size), dtype=np.float32)
+            self.exponentials |= {a: torch.tensor(drawn[:, k]) for k, a in enumerate(agents)}
+
+    def heard(self, agent, b, nets):
+        """M and its gradient by the agent's message, over those of its successors in `nets`."""
+        me = self.data[agent]
+        message = me.said[b].clone().requires_grad_()
+        product, at = torch.ones(len(b)), self.message_at[agent]
+        for other in self.order[self.order.index(agent) + 1 :]:
+            if other not in nets:
+                continue
+            d, net = self.data[other], nets[other]
+            start = d.x.shape[1] - sum(net.ends) + at.start
+            x = d.x[b]
+            ends = x[:, start + at.stop - at.start :]
+            x = torch.cat([x[:, :start], message * me.alive[b][:, None], ends], 1)
+            ratio = torch.exp(net.log_prob(x, d.act[b]) - d.old[b])
+            product = product * torch.where(d.alive[b] > 0, ratio, 1.0)
+        if not product.requires_grad:
+            return product, torch.zeros_like(message)
+        (slope,) = torch.autograd.grad(product.sum(), message)
+        return product.detach(), slope
+
+    def _one_by_one(self):
+        nets, everything = {}, np.arange(self.total)
+        self.corrections, self.feedback = {}, {}
+        for position, agent in enumerate(reversed(self.order), start=1):
+            m = self.data[agent].module
+            product, slope = self.heard(agent, everything, nets)
+            self.corrections[agent], self.feedback[agent] = product, slope
+            for b in self._batches(self.total, position, self.c.num_epochs):
+                alive = self.data[agent].alive[b].sum()
+                if alive and m not in getattr(self, "frozen", ()):
+                    gain = self.gain(agent, b, product[b], slope[b])
+                    self._step(m, self.actors[m], -gain / alive)
+            nets[agent] = copy.deepcopy(self.actors[m])  # as it is right after this update
+
+    def _together(self):
+        for b in self._batches(self.total, 0, self.c.num_epochs):
+            stepping = {
+                m: agents
+                for m, agents in self.groups.items()
+                if m not in getattr(self, "frozen", ())
+                and any(self.data[a].alive[b].any() for a in agents)
+            }
+            nets = {a: self.actors[m] for m, agents in stepping.items() for a in agents}
+            heard = {a: self.heard(a, b, nets) for a in nets}
+            losses = {
+                m: -sum(self.gain(a, b, *heard[a]) for a in agents)
+                / sum(self.data[a].alive[b].sum() for a in agents)
+                for m, agents in stepping.items()
+            }
+            for m, loss in losses.items():
+                self._step(m, self.actors[m], loss)
+
+    def gain(self, agent, b, product, slope):
+        """The sum of eq. 6 over the rows b in which the agent is alive, with the entropy."""
+        c, d = self.c, self.data[agent]
+        actor, advantages = self.actors[d.module], self.advantages[b]
+        ratio = torch.exp(actor.log_prob(d.x[b], d.act[b]) - d.old[b])
+        clipped = torch.clamp(ratio, 1 - c.clip_param, 1 + c.clip_param)
+        own = product * torch.minimum(ratio * advantages, clipped * advantages)
+        smaller = ratio * advantages <= clipped * advantages
+        weight = torch.where(smaller, ratio, clipped).detach()
+        self.bound = getattr(self, "bound", 0) + int(((weight != ratio) & (d.alive[b] > 0)).sum())
+        action = self.reparameterized(actor, d.x[b], d.act[b], self.exponentials[agent][b])
+        peer = weight * advantages * (slope * action).sum(1)
+        entropy = actor.entropy(d.x[b])
+        terms = own + c.peer_coeff * (peer - peer.detach()) + c.entropy_coeff * entropy
+        return torch.where(d.alive[b] > 0, terms, 0.0).sum()
+
+    def reparameterized(self, actor, x, act, exponentials):
+        """(b, w) g(theta, eps) with the noise under which it is the action taken."""
+        pieces, start = [], 0
+        for k, d in enumerate(actor.parts(x)):
+            taken = act.reshape(len(act), -1)[:, k]
+            if isinstance(d, torch.distributions.Normal):
+                pieces.append((d.loc + d.scale * ((taken - d.loc) / d.scale).detach())[:, None])
+                continue
+            p, n = d.probs.detach(), d.probs.shape[1]
+            e = exponentials[:, start : start + n]
+            start += n
+            chosen = torch.nn.functional.one_hot(taken.long(), n).bool()
+            e_k = (e * chosen).sum(1, keepdim=True)
+            noise = torch.where(chosen, -torch.log(e_k * p), -torch.log(e + p * e_k))
+            logits = (d.logits + noise) / self.c.gumbel_temperature
+            pieces.append(torch.softmax(logits, 1))
+        return torch.cat(pieces, 1)
+
+
+class SlowBPPO(Backwards, SlowTeam):
+    pass
+
+
+def sample_in_turn(runner, learner):
+    """As `sample`, with the execution order of the learner's iteration."""
+    runner._weights_seq_no = learner._weights_seq_no
+    return sample(runner, learner)

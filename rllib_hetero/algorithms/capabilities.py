@@ -20,7 +20,7 @@ class Capabilities:
         recurrent: Whether policies and critics may have a memory.
         parameter_sharing: Whether agents may share a module.
         several_learners: Whether learners may share the batch.
-        autoregressive: Whether agents act one after another, each needing the actions before its own.
+        autoregressive: Whether agents act one after another, each told the actions before its own.
     """
 
     paper: str
