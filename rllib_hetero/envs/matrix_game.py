@@ -47,6 +47,8 @@ class OneStateGame(VectorTeamEnv):
         num_envs: E.
     """
 
+    seeded = False
+
     def __init__(self, action_spaces: Sequence[gym.Space], *, length: int, num_envs: int) -> None:
         agents = tuple(f"player_{i}" for i in range(len(action_spaces)))
         self.num_envs = num_envs

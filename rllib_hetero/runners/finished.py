@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.metrics import NUM_EPISODES, NUM_EPISODES_LIFETIME
 
 from rllib_hetero.runners.tally import Tally
@@ -25,29 +22,28 @@ class FinishedEpisodes:
 
     Args:
         layout: Agents and modules.
-        config: Its `metrics_num_episodes_for_smoothing` is the window, over all runners.
+        window: Of this runner, in episodes.
     """
 
-    def __init__(self, layout: Layout, config: AlgorithmConfig) -> None:
+    def __init__(self, layout: Layout, window: int) -> None:
         self._layout = layout
-        window = config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1)
-        self._latest: deque[tuple[int, float, float, np.ndarray, np.ndarray]] = deque(
-            maxlen=max(1, math.ceil(window))
-        )
-        self._count = 0
+        self._window = window
+        # Of each step in which episodes ended: lengths, team returns, seconds, and by agent the
+        # returns and steps; (k,) or (k, n) for k episodes.
+        self._ended: list[tuple[np.ndarray, ...]] = []
 
-    def add(self, e: int, tally: Tally) -> None:
-        """The episode of environment e is over."""
-        self._count += 1
-        self._latest.append(
-            (
-                int(tally.lengths[e]),
-                tally.team_return(e),
-                time.perf_counter() - tally.started[e],
-                tally.agent_returns[e].copy(),
-                tally.agent_steps[e].copy(),
+    def add(self, envs: Sequence[int], tally: Tally) -> None:
+        """The episodes of these environments are over."""
+        if envs:
+            self._ended.append(
+                (
+                    tally.lengths[envs],
+                    tally.team_returns(envs),
+                    time.perf_counter() - tally.started[envs],
+                    tally.agent_returns[envs],
+                    tally.agent_steps[envs],
+                )
             )
-        )
 
     def log(self, metrics: Any, log_episode: Callable[..., None]) -> None:
         """Logs what has been added since the last call.
@@ -56,17 +52,20 @@ class FinishedEpisodes:
             metrics: The runner's metrics logger.
             log_episode: RLlib's `_log_episode_metrics` of the runner.
         """
+        if not self._ended:
+            return
+        columns = [np.concatenate(x) for x in zip(*self._ended, strict=True)]
+        self._ended = []
+        count = len(columns[0])
+        latest = (x[-self._window :].tolist() for x in columns)
         agents = [str(a) for a in self._layout.team.agents]
-        for length, team_return, seconds, returns, steps in self._latest:
-            by_agent = dict(zip(agents, returns.tolist(), strict=True))
+        for length, team_return, seconds, returns, steps in zip(*latest, strict=True):
+            by_agent = dict(zip(agents, returns, strict=True))
             by_module = {
                 m: sum(by_agent[str(a)] for a in members)
                 for m, members in self._layout.groups.items()
             }
-            by_steps = dict(zip(agents, steps.tolist(), strict=True))
+            by_steps = dict(zip(agents, steps, strict=True))
             log_episode(length, team_return, seconds, by_agent, by_module, by_steps)
-        if self._count:
-            metrics.log_value(NUM_EPISODES, self._count, reduce="sum")
-            metrics.log_value(NUM_EPISODES_LIFETIME, self._count, reduce="lifetime_sum")
-        self._latest.clear()
-        self._count = 0
+        metrics.log_value(NUM_EPISODES, count, reduce="sum")
+        metrics.log_value(NUM_EPISODES_LIFETIME, count, reduce="lifetime_sum")

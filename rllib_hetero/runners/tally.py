@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,12 @@ class Tally:
         self.agent_returns = np.zeros((num_envs, len(team.agents)))
         self.started = np.zeros(num_envs)
 
-    def start(self, e: int) -> None:
-        """Environment e begins an episode."""
-        self.lengths[e] = 0
-        self.agent_steps[e] = 0
-        self.agent_returns[e] = 0.0
-        self.started[e] = time.perf_counter()
+    def start(self, envs: Sequence[int]) -> None:
+        """These environments begin episodes."""
+        self.lengths[envs] = 0
+        self.agent_steps[envs] = 0
+        self.agent_returns[envs] = 0.0
+        self.started[envs] = time.perf_counter()
 
     def add(self, rewards: np.ndarray, active: np.ndarray) -> None:
         """One step of all environments: rewards (E, n), and who acted, (E, n)."""
@@ -44,12 +45,12 @@ class Tally:
         self.agent_steps += active
         self.agent_returns += rewards
 
-    def team_return(self, e: int) -> float:
-        """The team's return in environment e so far, by its reward scheme."""
+    def team_returns(self, envs: Sequence[int]) -> np.ndarray:
+        """(k,) the team's returns in k environments so far, by its reward scheme."""
         if self._team.reward_scheme == "individual":
-            return float(self.agent_returns[e].sum())
+            return self.agent_returns[envs].sum(1)
         # Whoever has lived longest was given every shared reward.
-        return float(self.agent_returns[e, self.agent_steps[e].argmax()])
+        return self.agent_returns[envs, self.agent_steps[envs].argmax(1)]
 
 
 class EpisodeCallbacks:
@@ -75,23 +76,22 @@ class EpisodeCallbacks:
         self._used = {n for n in self._functions if self._is_used(n)}
         self._episodes: dict[int, TeamEpisode] = {}
 
-    def start(self, team: Team, e: int) -> None:
-        """Environment e was reset."""
-        if self._used:
+    def start(self, team: Team, envs: Sequence[int]) -> None:
+        """These environments were reset."""
+        for e in envs if self._used else ():
             self._episodes[e] = TeamEpisode(team, e)
             self._call("on_episode_created", e)
             self._call("on_episode_start", e)
 
-    def step(self, envs: np.ndarray, outcome: Outcome, tally: Tally) -> None:
-        """The environments in the (E,) mask took a step."""
-        if "on_episode_step" in self._used:
-            for e in np.flatnonzero(envs).tolist():
-                self._update(e, outcome, tally)
-                self._call("on_episode_step", e)
+    def step(self, envs: Sequence[int], outcome: Outcome, tally: Tally) -> None:
+        """These environments took a step."""
+        for e in envs if "on_episode_step" in self._used else ():
+            self._update(e, outcome, tally)
+            self._call("on_episode_step", e)
 
-    def end(self, e: int, outcome: Outcome, tally: Tally) -> None:
-        """The episode of environment e is over."""
-        if "on_episode_end" in self._used:
+    def end(self, envs: Sequence[int], outcome: Outcome, tally: Tally) -> None:
+        """The episodes of these environments are over."""
+        for e in envs if "on_episode_end" in self._used else ():
             self._update(e, outcome, tally)
             self._call("on_episode_end", e, prev_episode_chunks=[])
 
@@ -106,7 +106,7 @@ class EpisodeCallbacks:
         self._episodes[e].update(
             length=int(tally.lengths[e]),
             agent_returns=tally.agent_returns[e].copy(),
-            team_return=tally.team_return(e),
+            team_return=float(tally.team_returns([e])[0]),
             infos=self._runner.env.infos[e],
             terminated=bool(outcome.terminated[e]),
             truncated=bool(outcome.truncated[e]),

@@ -54,6 +54,10 @@ NUM_ENV_FAILURES_LIFETIME = "num_env_failures_lifetime"
 _EVALUATION_STRETCH = 64
 
 
+def _where(mask: np.ndarray) -> list[int]:
+    return np.flatnonzero(mask).tolist()
+
+
 @contextmanager
 def _few_threads(config: AlgorithmConfig) -> Iterator[None]:
     """Gives torch as many threads as the runner has CPUs.
@@ -96,7 +100,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         acting = ActingInTurn if self._layout.autoregressive else Acting
         self._acting = acting(self._layout, self.module, self.num_envs, self._device)
         self._num_rollouts = 0
-        self._finished = FinishedEpisodes(self._layout, self.config)
+        window = self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1)
+        self._finished = FinishedEpisodes(self._layout, max(1, math.ceil(window)))
         self._episode_callbacks = EpisodeCallbacks(self, self._callbacks)
 
     # ---- environments -----------------------------------------------------------------------
@@ -160,13 +165,12 @@ class TeamEnvRunner(MultiAgentEnvRunner):
 
     def _reset(self, envs: Iterable[int]) -> None:
         envs = list(envs)
-        seeds = [self._reset_seed(e) for e in envs]
+        seeds = [self._reset_seed(e) if self.env.seeded else None for e in envs]
         self.env.reset(envs, seeds)
         self._acting.memories.reset(envs)
-        for e in envs:
-            self._episode_number[e] += 1
-            self._tally.start(e)
-            self._episode_callbacks.start(self._layout.team, e)
+        self._episode_number[envs] += 1
+        self._tally.start(envs)
+        self._episode_callbacks.start(self._layout.team, envs)
 
     def _reset_all(self) -> None:
         self._tally = Tally(self._layout.team, self.num_envs)
@@ -336,23 +340,20 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         recorder.terminated[t] = outcome.terminated
         recorder.truncated[t] = outcome.truncated
         self._tally.add(outcome.rewards, recorder.active[t])
-        self._episode_callbacks.step(~outcome.failed, outcome, self._tally)
-        over = outcome.terminated | outcome.truncated | outcome.failed
-        if not over.any():
+        self._episode_callbacks.step(_where(~outcome.failed), outcome, self._tally)
+        ended = outcome.terminated | outcome.truncated
+        if not (ended | outcome.failed).any():
             return
-        ended: list[int] = np.flatnonzero(over).tolist()
-        for e in ended:
-            if outcome.failed[e]:
-                recorder.cut_before_failure(t, e)
-                self.metrics.log_value(NUM_ENV_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
-                continue
-            if outcome.truncated[e]:
-                recorder.add_final(t, e, self.env)
-            if quota[e] > 0:
-                quota[e] -= 1
-                self._episode_callbacks.end(e, outcome, self._tally)
-                self._finished.add(e, self._tally)
-        self._reset(ended)
+        for e in _where(outcome.failed):
+            recorder.cut_before_failure(t, e)
+            self.metrics.log_value(NUM_ENV_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
+        for e in _where(outcome.truncated):
+            recorder.add_final(t, e, self.env)
+        counted = _where(ended & (quota > 0))
+        quota[counted] -= 1
+        self._episode_callbacks.end(counted, outcome, self._tally)
+        self._finished.add(counted, self._tally)
+        self._reset(_where(ended | outcome.failed))
 
     def _empty_fragment(self, problem: str) -> TeamFragment:
         recorder = self._recorder(0)

@@ -53,6 +53,8 @@ class VectorTeamEnv(ABC):
         infos: E dicts, the environments' infos of the latest step.
         masks: Id of each agent of `team.masked` to (E, p) bool, which of its choices are allowed
             in the coming step; rows of agents that are not active are True.
+        seeded: Whether `reset` reads its seeds. Where episodes last few steps, drawing them for
+            nothing is a good part of the time.
     """
 
     team: Team
@@ -62,6 +64,7 @@ class VectorTeamEnv(ABC):
     active: np.ndarray
     infos: list[dict]
     masks: dict[AgentID, np.ndarray] = {}  # noqa: RUF012  (never changed in place)
+    seeded: bool = True
 
     @abstractmethod
     def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
