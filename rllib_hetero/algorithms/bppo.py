@@ -120,7 +120,7 @@ class BPPOConfig(AutoregressiveConfig):
         )
         given = self.gumbel_temperature
         values = [value for _, value in given] if isinstance(given, (list, tuple)) else [given]
-        if min(values) <= 0:
+        if not all(isinstance(x, (int, float)) and x > 0 for x in values):
             self._value_error(
                 f"`gumbel_temperature` is {given!r}, but must be positive all the time. Mend it "
                 "with config.training(gumbel_temperature=...)."
@@ -187,7 +187,7 @@ class BPPOLearner(PeerTermLearner, SequentialLearner):
         out = self.forward_with_context(module_id, taken)
         change = self.policy_change(module_id, taken, out[Columns.ACTION_DIST_INPUTS])
         # [1], Algorithm 1, line 12, for all predecessors at once.
-        (slope,) = torch.autograd.grad(change.ratio.sum(), out[CONTEXT])
+        (slope,) = torch.autograd.grad(change.ratio.sum(), out[CONTEXT], materialize_grads=True)
         slope = self._units.put_back(self.of_predecessors(slope, out[CONTEXT]))
         ratio = self._units.put_back(change.ratio.detach())
         # Lines 9 and 15: grad(r M) = r grad M + M grad r, then M <- r M.
@@ -232,7 +232,10 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
             log_ratios[m] = torch.where(rows[ACTIVE] > 0, change, 0.0)
         # grad of prod_j r_j is prod_j r_j times the sum of grad log r_j.
         slopes = torch.autograd.grad(
-            [x.sum() for x in log_ratios.values()], list(contexts.values()), retain_graph=True
+            [x.sum() for x in log_ratios.values()],
+            list(contexts.values()),
+            retain_graph=True,
+            materialize_grads=True,  # zeros where a module of the user's ignores its context
         )
         masked = [
             self.of_predecessors(g, c) for g, c in zip(slopes, contexts.values(), strict=True)
