@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,18 @@ class FinishedEpisodes:
         # Of each step in which episodes ended: lengths, team returns, seconds, and by agent the
         # returns and steps; (k,) or (k, n) for k episodes.
         self._ended: list[tuple[np.ndarray, ...]] = []
+        self._metrics: list[Mapping[str, np.ndarray]] = []
 
-    def add(self, envs: Sequence[int], tally: Tally) -> None:
-        """The episodes of these environments are over."""
+    def add(self, envs: Sequence[int], tally: Tally, metrics: Mapping[str, np.ndarray]) -> None:
+        """The episodes of these environments are over.
+
+        Args:
+            envs: k environments.
+            tally: Has their lengths and returns.
+            metrics: The environment's own, name to (k,).
+        """
         if envs:
+            self._metrics.append(metrics)
             self._ended.append(
                 (
                     tally.lengths[envs],
@@ -55,7 +63,10 @@ class FinishedEpisodes:
         if not self._ended:
             return
         columns = [np.concatenate(x) for x in zip(*self._ended, strict=True)]
-        self._ended = []
+        for name in self._metrics[0]:
+            for value in np.concatenate([m[name] for m in self._metrics])[-self._window :].tolist():
+                metrics.log_value(name, value, window=self._window)
+        self._ended, self._metrics = [], []
         count = len(columns[0])
         latest = (x[-self._window :].tolist() for x in columns)
         agents = [str(a) for a in self._layout.team.agents]

@@ -352,7 +352,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         counted = _where(ended & (quota > 0))
         quota[counted] -= 1
         self._episode_callbacks.end(counted, outcome, self._tally)
-        self._finished.add(counted, self._tally)
+        self._finished.add(counted, self._tally, self.env.episode_metrics(counted))
         self._reset(_where(ended | outcome.failed))
 
     def _empty_fragment(self, problem: str) -> TeamFragment:

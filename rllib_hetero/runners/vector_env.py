@@ -78,6 +78,14 @@ class VectorTeamEnv(ABC):
             actions: Agent id to (E, ...). Rows of inactive agents are to be ignored.
         """
 
+    def episode_metrics(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
+        """What the benchmark counts besides the return, of episodes that have just ended.
+
+        Called before these environments are reset. Name to (k,) numbers of k environments, always
+        the same names. Their means over episodes are logged: "win_rate" is 1 for a won episode.
+        """
+        return {}
+
     def close(self) -> None:  # noqa: B027  (nothing to release is common)
         """Releases what the environments hold."""
 
@@ -215,6 +223,12 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             ):
                 self._mark_living(e, obs, term, trunc)
         return Outcome(rewards, terminated, truncated, failed)
+
+    def episode_metrics(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
+        if not envs or not hasattr(self.envs[0], "episode_metrics"):
+            return {}
+        counted = [self.envs[e].episode_metrics() for e in envs]
+        return {name: np.array([c[name] for c in counted], np.float64) for name in counted[0]}
 
     def close(self) -> None:
         for env in self.envs:

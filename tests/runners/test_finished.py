@@ -104,3 +104,31 @@ def test_no_episode_no_metrics():
     runner.sample(num_timesteps=8)
     results = results_of_once(runner)
     assert not results
+
+
+class Scored(ScriptedTeam):
+    """Won if the episode is longer than two steps."""
+
+    def episode_metrics(self):
+        return {"win_rate": float(self.t > 2), "last_step": self.t}
+
+
+@pytest.mark.parametrize("window", [4, 100])
+def test_metrics_of_the_environment_are_means_over_episodes(window):
+    config = toys.small(HAPPOConfig(), Scored, {"lengths": [1, 3, 2, 4]}, num_envs=3)
+    config.reporting(metrics_num_episodes_for_smoothing=window)
+    runner = toys.make_runner(config)
+    (f,) = runner.sample(num_timesteps=3 * 20)
+    results = runner.get_metrics()
+    root = MetricsLogger(root=True)
+    root.aggregate([results], key="runners")
+    results = root.reduce()["runners"]
+    over = f.terminated | f.truncated
+    begin, lengths = [0, 0, 0], []
+    for t, e in np.argwhere(over).tolist():
+        lengths.append(t + 1 - begin[e])
+        begin[e] = t + 1
+    lengths = np.array(lengths[-window:])
+    assert float(results["last_step"]) == pytest.approx(lengths.mean())
+    assert float(results["win_rate"]) == pytest.approx((lengths > 2).mean())
+    assert 0 < (lengths > 2).mean() < 1
