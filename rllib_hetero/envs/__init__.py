@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rllib_hetero.envs.cooperative_mpe import make_cooperative_mpe
 from rllib_hetero.envs.mamujoco import make_mamujoco
 from rllib_hetero.envs.matrix_game import make_matrix_game
 from rllib_hetero.envs.mpe import make_mpe
@@ -16,6 +17,7 @@ from rllib_hetero.runners.vector_env import VectorTeamEnv
 
 ENVIRONMENTS: dict[str, Callable[[Any], PettingZooTeamEnv | VectorTeamEnv]] = {
     "mpe": make_mpe,
+    "cooperative_mpe": make_cooperative_mpe,
     "mamujoco": make_mamujoco,
     "matrix_game": make_matrix_game,
 }
@@ -33,6 +35,7 @@ def register_environments() -> None:
 __all__ = [
     "ENVIRONMENTS",
     "PettingZooTeamEnv",
+    "make_cooperative_mpe",
     "make_mamujoco",
     "make_matrix_game",
     "make_mpe",
