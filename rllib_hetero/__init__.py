@@ -15,6 +15,7 @@ from rllib_hetero.algorithms.happo import HAPPO, HAPPOConfig
 from rllib_hetero.algorithms.hatrpo import HATRPO, HATRPOConfig
 from rllib_hetero.algorithms.maa2c import MAA2C, MAA2CConfig
 from rllib_hetero.algorithms.mappo import MAPPO, MAPPOConfig
+from rllib_hetero.checking import Finding, Report, check_env
 from rllib_hetero.envs import PettingZooTeamEnv, register_environments
 from rllib_hetero.errors import (
     MissingExtraError,
@@ -55,6 +56,7 @@ __all__ = [
     "BPPOConfig",
     "CoPPO",
     "CoPPOConfig",
+    "Finding",
     "HAA2CConfig",
     "HAPPOConfig",
     "HATRPOConfig",
@@ -65,6 +67,7 @@ __all__ = [
     "Outcome",
     "PettingZooTeamEnv",
     "PolicyChange",
+    "Report",
     "SequentialLearner",
     "Team",
     "TeamDataError",
@@ -72,5 +75,6 @@ __all__ = [
     "TeamPolicies",
     "TrustRegionLearner",
     "VectorTeamEnv",
+    "check_env",
     "load_policies",
 ]
