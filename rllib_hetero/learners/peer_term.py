@@ -122,4 +122,4 @@ class PeerTermLearner(TeamLearner):
         ]
         peer, own = sum_over_learners(torch.stack(squares))
         tiny = torch.finfo(own.dtype).tiny
-        self._note(module_id, "peer_to_own", (peer / own.clamp(min=tiny)).sqrt())
+        self.notes.add(module_id, "peer_to_own", (peer / own.clamp(min=tiny)).sqrt())

@@ -65,7 +65,7 @@ class SequentialLearner(TeamLearner):
             if position < num_agents:
                 self.account_for(module_id, rows, team)
         for module_id in self._layout.groups:
-            self._log_statistics(module_id)
+            self.notes.log(module_id)
 
     def update_order(self, batch: dict[ModuleID, Rows]) -> Iterator[AgentID]:
         """The agents in the order of this iteration's updates.
@@ -147,5 +147,5 @@ class SequentialLearner(TeamLearner):
 
     def _note_correction(self, module_id: ModuleID, correction: Tensor) -> None:
         mean = correction.sum() / max(self._share.total, 1)
-        self._note(module_id, "correction_mean", mean, over_learners="sum")
-        self._note(module_id, "correction_max", largest(correction), over_learners="max")
+        self.notes.add(module_id, "correction_mean", mean, over_learners="sum")
+        self.notes.add(module_id, "correction_max", largest(correction), over_learners="max")

@@ -26,4 +26,4 @@ class SimultaneousLearner(TeamLearner):
             data[module_id] = batch[module_id] | {Columns.ADVANTAGES: torch.stack(columns, 1)}
         yield from self._steps(data, key=0)
         for module_id in self._layout.groups:
-            self._log_statistics(module_id)
+            self.notes.log(module_id)

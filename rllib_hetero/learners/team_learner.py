@@ -7,7 +7,6 @@ generator which reads like the papers' pseudocode, and `_update` steps one modul
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,12 +41,12 @@ from rllib_hetero.functional import (
     variance_ratio,
 )
 from rllib_hetero.learners.minibatches import Minibatch, Rows, Share, epochs
+from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.over_time import actor_outputs_over_time, critic_values
 from rllib_hetero.learners.policy_change import PolicyChange
 from rllib_hetero.learners.units import Chunks, SingleRows
 from rllib_hetero.reductions import (
     copy_from_first_learner,
-    max_over_learners,
     sum_gradients,
     sum_over_learners,
 )
@@ -81,9 +80,7 @@ class TeamLearner(TorchLearner):
         self._dists = {
             m: distribution_for(self._layout.action_space(m)) for m in self._layout.groups
         }
-        self._statistics: dict[ModuleID, dict[tuple[str, str], list[Tensor]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
+        self.notes = Notes(self.metrics)
         for module_id in sorted(self.module.keys()):
             module = self.module[module_id]
             copy_from_first_learner([*module.parameters(), *module.buffers()])
@@ -188,8 +185,8 @@ class TeamLearner(TorchLearner):
         num_epochs = self.config.critic_num_epochs
         yield from self._steps({CRITIC: data}, key=1_000_000, num_epochs=num_epochs)
         fit = sum_over_learners(error_moments(old, targets, ones))
-        self._note(CRITIC, "vf_explained_var", variance_ratio(fit))
-        self._log_statistics(CRITIC)
+        self.notes.add(CRITIC, "vf_explained_var", variance_ratio(fit))
+        self.notes.log(CRITIC)
 
     def _steps(
         self,
@@ -250,7 +247,7 @@ class TeamLearner(TorchLearner):
             optimizer.step()
         for m, rows in batch.items():
             if rows[RECORD]:
-                self._note(m, "loss", losses[m], over_learners="sum")
+                self.notes.add(m, "loss", losses[m], over_learners="sum")
         return fwd_out, {m: loss.detach() for m, loss in losses.items()}, {}
 
     def forward(self, module_id: ModuleID, rows: Rows) -> dict[str, Tensor]:
@@ -325,7 +322,7 @@ class TeamLearner(TorchLearner):
         if limit is not None:
             statistics["clip_fraction"] = clip_fraction(change.ratio, limit, active, total)
         for name, value in statistics.items():
-            self._note(module_id, name, value, over_learners="sum")
+            self.notes.add(module_id, name, value, over_learners="sum")
 
     def _critic_loss(self, config: Any, rows: Rows, values: Tensor) -> Tensor:
         """Values (..., K) against targets (..., J): K is 1, or J with a critic for each agent."""
@@ -362,7 +359,7 @@ class TeamLearner(TorchLearner):
                 grad_clip=config.grad_clip,
                 grad_clip_by=config.grad_clip_by,
             )
-        self._note(module_id, "gradient_norm", norm)
+        self.notes.add(module_id, "gradient_norm", norm)
         return module_gradients_dict
 
     def check_finite(self, gradient_norm: Tensor, module_id: ModuleID) -> None:
@@ -417,35 +414,13 @@ class TeamLearner(TorchLearner):
                 rows[Columns.ACTION_DIST_INPUTS], rows[Columns.ACTIONS]
             )
             gap = (sampled - rows[Columns.ACTION_LOGP]).abs() * rows[ACTIVE]
-            self._note(m, "sampler_logp_gap", largest(gap), over_learners="max")
+            self.notes.add(m, "sampler_logp_gap", largest(gap), over_learners="max")
 
     def _iteration_seed(self) -> tuple[int, int]:
         """Seeds all that is drawn in this update; the same on every learner."""
         return (self.config.update_order_seed, self._weights_seq_no)
 
     # ---- metrics ----------------------------------------------------------------------------
-
-    def _note(
-        self, module_id: ModuleID, name: str, value: Tensor, *, over_learners: str = "same"
-    ) -> None:
-        """Keeps a scalar until `_log_statistics`.
-
-        `over_learners` says what the learners' values are: the "same", shares of a "sum", or
-        candidates for the "max". Every learner notes the same names in the same order.
-        """
-        self._statistics[module_id][name, over_learners].append(value.detach())
-
-    def _log_statistics(self, module_id: ModuleID) -> None:
-        """Logs what was noted since the last call: for each name the mean, or the largest."""
-        for (name, over_learners), noted in self._statistics.pop(module_id, {}).items():
-            values = torch.stack([v.float() for v in noted])
-            if over_learners == "max":
-                value = max_over_learners(values.max())
-            elif over_learners == "sum":
-                value = sum_over_learners(values.mean())
-            else:
-                value = values.mean()
-            self.metrics.log_value((module_id, name), value.item(), window=1)
 
     def _log_iteration(self, batch: dict[ModuleID, Rows]) -> None:
         """RLlib counts trained steps in every minibatch; a batch is trained on once."""

@@ -127,7 +127,7 @@ class TrustRegionLearner(SequentialLearner):
         entropy = masked_mean(
             change.dist.entropy(change.inputs.detach()), rows[ACTIVE], rows[TOTAL]
         )
-        self._note(module_id, "entropy", entropy, over_learners="sum")
+        self.notes.add(module_id, "entropy", entropy, over_learners="sum")
         for name, value in {
             "mean_kl": result.kl,
             "step_fraction": result.fraction,
@@ -137,7 +137,7 @@ class TrustRegionLearner(SequentialLearner):
             "cg_residual": residual,
             "gradient_norm": gradient_norm,
         }.items():
-            self._note(module_id, name, torch.as_tensor(value))
+            self.notes.add(module_id, name, torch.as_tensor(value))
 
 
 def _gradient(objective: Tensor, params: list[Tensor]) -> Tensor:

@@ -139,5 +139,5 @@ def test_a_ratio_that_is_lost_to_underflow_leaves_the_divergence_finite():
     change = learner.policy_change("b", rows, inputs)
     assert (change.ratio == 0.0).all()
     learner._note_change("b", learner.config, rows, change)
-    (kl,) = learner._statistics["b"]["mean_kl", "sum"]
+    (kl,) = learner.notes._added["b"]["mean_kl", "sum"]
     assert float(kl) == pytest.approx(199.0)
