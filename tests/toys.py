@@ -406,13 +406,13 @@ def watch_changes(learner):
 def watch_notes(learner):
     """Everything the learner notes from now on: (module id, name) to its numbers."""
     seen = {}
-    note = learner._note
+    note = learner.notes.add
 
     def watched(module_id, name, value, **kwargs):
         seen.setdefault((module_id, name), []).append(float(value))
         note(module_id, name, value, **kwargs)
 
-    learner._note = watched
+    learner.notes.add = watched
     return seen
 
 

@@ -81,7 +81,7 @@ def test_the_learner_finds_the_log_probabilities_of_the_runner(case, memory):
         fragments = sample_in_turn(runner, learner)
         notes = watch_notes(learner)
         update(learner, fragments)
-        del learner._note
+        del learner.notes.add
         gaps = [x[0] for (_, name), x in notes.items() if name == "sampler_logp_gap"]
         assert len(gaps) == len(learner.config.layout.groups) and max(gaps) < 1e-4, notes
         # Without what was heard, the log-probabilities would be others.

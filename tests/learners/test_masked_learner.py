@@ -89,7 +89,7 @@ def test_updates_are_finite_and_nothing_forbidden_is_likely(name, minibatch_size
         fragments = sample(runner, learner)  # The environment refuses what is forbidden.
         changes, notes = watch_changes(learner), watch_notes(learner)
         update(learner, fragments)
-        del learner.policy_change, learner._note
+        del learner.policy_change, learner.notes.add
         assert all(torch.isfinite(x).all() for x in all_weights(learner).values())
         assert all(np.isfinite(x).all() for x in notes.values())
         for m in "abcd":

@@ -154,7 +154,7 @@ def test_the_learner_finds_the_log_probabilities_of_the_runner(name, kind):
         fragments = sample(runner, learner)
         changes, notes = watch_changes(learner), watch_notes(learner)
         update(learner, fragments)
-        del learner.policy_change, learner._note
+        del learner.policy_change, learner.notes.add
         for m in "abc":
             (gap,) = notes[m, "sampler_logp_gap"]
             assert gap < 2e-5, m

@@ -111,13 +111,13 @@ def test_a_policy_clip_is_refused(cls):
 def test_nothing_is_said_of_a_clip():
     config = small_config(HAA2CConfig)
     learner, runner = make_learner(config), make_runner(config)
-    noted, inner = set(), learner._note
+    noted, inner = set(), learner.notes.add
 
     def watched(module_id, name, *args, **kwargs):
         noted.add(name)
         return inner(module_id, name, *args, **kwargs)
 
-    learner._note = watched
+    learner.notes.add = watched
     update(learner, sample(runner, learner))
     assert {"entropy", "mean_kl", "correction_mean"} <= noted
     assert "clip_fraction" not in noted
