@@ -177,7 +177,7 @@ MPE = ("simple_spread", "simple_reference", "simple_speaker_listener")
         ),
         ("matrix_game", {"game": "climbing", "length": 3}),
         ("matrix_game", {"game": "differentiable"}),
-        ("cooperative_mpe", {"scenario": "treasure_collection"}),
+        ("cooperative_mpe", {"scenario": "treasure_collection", "max_cycles": 20}),
         ("cooperative_mpe", {"scenario": "rover_tower"}),
     ],
 )
@@ -885,7 +885,7 @@ def test_unknown_names_and_foreign_instances_are_findings():
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
-    from rllib_hetero.checking.__main__ import main
+    from rllib_hetero.checking.command_line import main
 
     quick = ["--steps", "20", "--seconds", "60"]
     assert main(["matrix_game", '{"game": "climbing"}', *quick]) == 0
