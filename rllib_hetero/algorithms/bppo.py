@@ -25,7 +25,6 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.autoregressive import AutoregressiveConfig
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
-from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.learners.minibatches import Minibatch, Rows
 from rllib_hetero.learners.peer_term import CONTEXT, FEEDBACK, PeerTermLearner
 from rllib_hetero.learners.sequential import SequentialLearner
@@ -224,12 +223,11 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
 
     def _hear_successors(self, fwd_out: dict[ModuleID, dict], batch: dict[ModuleID, Rows]) -> None:
         """Sets `CORRECTION` and, unless the peer term is left out, `FEEDBACK`."""
-        log_ratios, contexts = {}, {}
-        for m, rows in batch.items():
-            inputs, contexts[m] = fwd_out[m][Columns.ACTION_DIST_INPUTS], fwd_out[m][CONTEXT]
-            log_prob = self._dists[m].log_prob(inputs, rows[Columns.ACTIONS])
-            change = log_prob - rows[Columns.ACTION_LOGP]
-            log_ratios[m] = torch.where(rows[ACTIVE] > 0, change, 0.0)
+        contexts = {m: fwd_out[m][CONTEXT] for m in batch}
+        log_ratios = {
+            m: self.log_ratio(m, rows, fwd_out[m][Columns.ACTION_DIST_INPUTS])
+            for m, rows in batch.items()
+        }
         # grad of prod_j r_j is prod_j r_j times the sum of grad log r_j.
         slopes = torch.autograd.grad(
             [x.sum() for x in log_ratios.values()],

@@ -21,7 +21,6 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.mappo import MAPPOConfig
 from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
-from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import clipped_joint_surrogate
 from rllib_hetero.learners.minibatches import Rows
 from rllib_hetero.learners.policy_change import PolicyChange
@@ -117,12 +116,10 @@ class CoPPOLearner(SimultaneousLearner):
         All agents step on every minibatch, so that all ratios have moved since the last.
         Modules without a step on this one (frozen, or dead) have ratio 1.
         """
-        log_ratios = {}
-        for m, rows in batch.items():
-            inputs = fwd_out[m][Columns.ACTION_DIST_INPUTS]
-            log_prob = self._dists[m].log_prob(inputs, rows[Columns.ACTIONS])
-            change = log_prob - rows[Columns.ACTION_LOGP]
-            log_ratios[m] = torch.where(rows[ACTIVE] > 0, change, 0.0)
+        log_ratios = {
+            m: self.log_ratio(m, rows, fwd_out[m][Columns.ACTION_DIST_INPUTS])
+            for m, rows in batch.items()
+        }
         joint = torch.stack([x.sum(-1) for x in log_ratios.values()]).sum(0)
         for m, rows in batch.items():
             rows[CORRECTION] = torch.exp(joint[..., None] - log_ratios[m])

@@ -294,6 +294,11 @@ class TeamLearner(TorchLearner):
             num_agents=len(self._layout.team.agents),
         )
 
+    def log_ratio(self, module_id: ModuleID, rows: Rows, inputs: Tensor) -> Tensor:
+        """Log of new over old probability under distribution inputs (..., p); 0 if not acting."""
+        change = self._dists[module_id].log_prob(inputs, rows[Columns.ACTIONS])
+        return torch.where(rows[ACTIVE] > 0, change - rows[Columns.ACTION_LOGP], 0.0)
+
     def objective(self, change: PolicyChange, config: Any, rows: Rows) -> Tensor:
         """This learner's share of the mean surrogate, with the entropy bonus."""
         active, total = rows[ACTIVE], rows[TOTAL]

@@ -341,13 +341,13 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         recorder.truncated[t] = outcome.truncated
         self._tally.add(outcome.rewards, recorder.active[t])
         self._episode_callbacks.step(_where(~outcome.failed), outcome, self._tally)
-        ended = outcome.terminated | outcome.truncated
+        ended = (outcome.terminated | outcome.truncated) & ~outcome.failed
         if not (ended | outcome.failed).any():
             return
         for e in _where(outcome.failed):
             recorder.cut_before_failure(t, e)
             self.metrics.log_value(NUM_ENV_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
-        for e in _where(outcome.truncated):
+        for e in _where(outcome.truncated & ~outcome.failed):
             recorder.add_final(t, e, self.env)
         counted = _where(ended & (quota > 0))
         quota[counted] -= 1
