@@ -228,6 +228,15 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
             m: self.log_ratio(m, rows, fwd_out[m][Columns.ACTION_DIST_INPUTS])
             for m, rows in batch.items()
         }
+        # Summed over successors; an entry of the last axis says whose action it is about.
+        successors = [x.detach()[..., None] * contexts[m].detach() for m, x in log_ratios.items()]
+        log_product = torch.cat(successors, dim=-2).sum(-2)
+        for m, rows in batch.items():
+            # Where a message says that there is one, it multiplies by 1.
+            sent = [self._actions_at[a].stop for a in self._layout.groups[m]]
+            rows[CORRECTION] = log_product[..., sent].exp()
+        if not self.config.peer_coeff:
+            return
         # grad of prod_j r_j is prod_j r_j times the sum of grad log r_j.
         slopes = torch.autograd.grad(
             [x.sum() for x in log_ratios.values()],
@@ -238,14 +247,7 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
         masked = [
             self.of_predecessors(g, c) for g, c in zip(slopes, contexts.values(), strict=True)
         ]
-        # Summed over successors; an entry of the last axis says whose action it is about.
         slope = torch.cat(masked, dim=-2).sum(-2)
-        successors = [x.detach()[..., None] * contexts[m].detach() for m, x in log_ratios.items()]
-        log_product = torch.cat(successors, dim=-2).sum(-2)
         for m, rows in batch.items():
-            acted = [self._actions_at[a] for a in self._layout.groups[m]]
-            # Where a message says that there is one, it multiplies by 1.
-            rows[CORRECTION] = log_product[..., [s.stop for s in acted]].exp()
-            if self.config.peer_coeff:
-                own = torch.stack([slope[..., s] for s in acted], dim=-2)
-                rows[FEEDBACK] = rows[CORRECTION][..., None] * own
+            acted = [slope[..., self._actions_at[a]] for a in self._layout.groups[m]]
+            rows[FEEDBACK] = rows[CORRECTION][..., None] * torch.stack(acted, dim=-2)
