@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), ROOT / "examples" / "own_drift.py"])
-NEEDS = {"mamujoco": "gymnasium_robotics", "mpe_": "mpe2", "own_drift": "mpe2"}
+NEEDS = {"mamujoco": "gymnasium_robotics", "mpe_": "mpe2", "own_drift": "mpe2", "smax": "jaxmarl"}
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

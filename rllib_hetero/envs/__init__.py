@@ -13,6 +13,7 @@ from rllib_hetero.envs.mamujoco import make_mamujoco
 from rllib_hetero.envs.matrix_game import make_matrix_game
 from rllib_hetero.envs.mpe import make_mpe
 from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
+from rllib_hetero.envs.smax import make_smax
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 
 ENVIRONMENTS: dict[str, Callable[[Any], PettingZooTeamEnv | VectorTeamEnv]] = {
@@ -20,6 +21,7 @@ ENVIRONMENTS: dict[str, Callable[[Any], PettingZooTeamEnv | VectorTeamEnv]] = {
     "cooperative_mpe": make_cooperative_mpe,
     "mamujoco": make_mamujoco,
     "matrix_game": make_matrix_game,
+    "smax": make_smax,
 }
 """Name to creator, which takes the `env_config`."""
 
@@ -39,5 +41,6 @@ __all__ = [
     "make_mamujoco",
     "make_matrix_game",
     "make_mpe",
+    "make_smax",
     "register_environments",
 ]
