@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
 from rllib_hetero.errors import MissingExtraError, TeamError
@@ -31,6 +32,9 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
 SEGMENTED = {"ManySegmentAnt": "Ant-v5", "ManySegmentSwimmer": "Swimmer-v5"}
 """Scenarios whose robot is made to measure: N agents of M segments, any "NxM"."""
 
+PRESETS = ("harl", "bppo")
+"""What agents observe in the codes of these papers' authors."""
+
 # The order in which HARL's papers walk along these robots. It decides who gets which joints when
 # they are cut into "3x2". All others are cut in the order of the actions.
 _JOINT_ORDER = {
@@ -52,19 +56,27 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
     Args:
         env: The library's `MultiAgentMujocoEnv`.
         full_observation: Whether every agent observes the whole state instead of its part.
+        standardized: Whether agents observe the whole state with a one-hot of themselves, and this
+            and the critic's state have mean 0 and deviation 1 *over their own numbers*, in every
+            step. So do the HARL authors.
 
     Raises:
         TeamError: If the agents do not have every joint exactly once.
     """
 
-    def __init__(self, env: Any, *, full_observation: bool) -> None:
+    def __init__(self, env: Any, *, full_observation: bool, standardized: bool = False) -> None:
         self._single = env.single_agent_env
         space = self._single.observation_space
+        agents = env.possible_agents
         if full_observation:
-            env.observation_spaces = dict.fromkeys(env.possible_agents, space)
+            env.observation_spaces = dict.fromkeys(agents, space)
+        if standardized:
+            size = space.shape[0] + len(agents)
+            env.observation_spaces = dict.fromkeys(agents, Box(-np.inf, np.inf, (size,)))
         super().__init__(env, reward_scheme="shared", state_space=space)
         self.render_mode = self._single.render_mode
         self._full_observation = full_observation
+        self._standardized = standardized
         self._parts: dict[AgentID, np.ndarray] | None = None
         self._parts_known = False
         self._state = np.zeros(space.shape, np.float32)
@@ -115,9 +127,14 @@ class MaMuJoCoTeamEnv(PettingZooTeamEnv):
 
     def state(self) -> np.ndarray:
         """The robot's observation (s,) float32: what a single agent would see."""
-        return self._state
+        return _standardize(self._state) if self._standardized else self._state
 
     def _observe(self) -> dict[AgentID, np.ndarray]:
+        if self._standardized:
+            n = len(self.possible_agents)
+            states = np.broadcast_to(self._state, (n, self._state.size))
+            rows = _standardize(np.concatenate([states, np.eye(n, dtype=np.float32)], axis=1))
+            return dict(zip(self.possible_agents, rows, strict=True))
         if self._full_observation:
             return dict.fromkeys(self.possible_agents, self._state)
         if self._parts is not None:
@@ -158,6 +175,10 @@ def make_mamujoco(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:
                 N agents of M joints each, where N * M is the robot's number of joints.
             "agent_obsk": None (default): every agent observes the whole state. An int k: every
                 agent observes its own joints and those at most k hops away.
+            "preset": in place of "agent_obsk", what agents observe in the authors' codes. "harl":
+                the whole state and a one-hot of the agent, standardized over these numbers (see
+                `MaMuJoCoTeamEnv`). "bppo": `agent_obsk` 0, but None for Ant. Returns under
+                different rules of observation cannot be compared.
             The rest goes to gymnasium-robotics' `mamujoco_v1.parallel_env` and from there to
             the gymnasium environment (render_mode, max_episode_steps, ...).
 
@@ -169,7 +190,13 @@ def make_mamujoco(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:
     options.pop("num_envs", None)  # meant for environments that are batched by nature
     scenario = options.pop("scenario", None)
     conf = options.pop("agent_conf", None)
-    hops = options.pop("agent_obsk", None)
+    preset = options.pop("preset", None)
+    if preset is not None and (preset not in PRESETS or "agent_obsk" in options):
+        raise TeamError(
+            f"`preset` must be one of {list(PRESETS)}, without `agent_obsk`, which it decides; got "
+            f"{preset!r}. " + _MEND.format("preset")
+        )
+    hops = options.pop("agent_obsk", 0 if preset == "bppo" and scenario != "Ant" else None)
     if scenario not in SCENARIOS and scenario not in SEGMENTED:
         raise TeamError(
             f"Unknown MA-MuJoCo scenario {scenario!r}. Choose one of {[*SCENARIOS, *SEGMENTED]}. "
@@ -198,7 +225,11 @@ def make_mamujoco(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:
             f"MA-MuJoCo refuses the env_config {dict(env_config)}: {error}. Mend it with "
             'config.environment("mamujoco", env_config={...}).'
         ) from error
-    return MaMuJoCoTeamEnv(env, full_observation=hops is None)
+    return MaMuJoCoTeamEnv(env, full_observation=hops is None, standardized=preset == "harl")
+
+
+def _standardize(x: np.ndarray) -> np.ndarray:
+    return (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
 
 
 def _factorization(scenario: str, conf: Any) -> dict[str, Any] | None:

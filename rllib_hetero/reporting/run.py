@@ -92,9 +92,11 @@ def run_training(
 
 
 def env_name(config: Any) -> str:
-    """What is trained on, by its settings: "HalfCheetah-6x1", "climbing", "3m", or as Ray calls it."""
+    """What is trained on, by its settings ("HalfCheetah-6x1", "3m"), or as Ray calls it."""
     options = config.env_config or {}
-    given = [str(options[key]) for key in ("scenario", "game", "map", "agent_conf") if key in options]
+    given = [
+        str(options[key]) for key in ("scenario", "game", "map", "agent_conf") if key in options
+    ]
     return "-".join(given) or str(config.env)
 
 

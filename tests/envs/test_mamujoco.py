@@ -102,6 +102,44 @@ def test_full_observation_is_the_state():
         part, *_ = partial.step(action)
 
 
+def test_preset_of_the_harl_authors():
+    env = make_mamujoco({"scenario": "HalfCheetah", "agent_conf": "2x3", "preset": "harl"})
+    team = Team.from_env(env)
+    assert [s.shape for s in team.observation_spaces.values()] == [(19,), (19,)]
+    assert team.state_space.shape == (17,)
+    bare = make("HalfCheetah", "2x3", None)
+    observations, _ = env.reset(seed=3)
+    bare.reset(seed=3)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        state = bare.state().astype(np.float64)
+        expected = (state - state.mean()) / np.sqrt(((state - state.mean()) ** 2).mean())
+        np.testing.assert_allclose(env.state(), expected, rtol=1e-4, atol=1e-5)
+        for i, x in enumerate(observations.values()):
+            raw = np.r_[state, np.eye(2)[i]]
+            expected = (raw - raw.mean()) / np.sqrt(((raw - raw.mean()) ** 2).mean())
+            np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-5)
+            assert x.dtype == np.float32
+        actions = sample(env, rng)
+        observations, *_ = env.step(actions)
+        bare.step(actions)
+
+
+@pytest.mark.parametrize(("scenario", "conf", "hops"), [("Ant", "4x2", None), ("Hopper", "3x1", 0)])
+def test_preset_of_the_bppo_authors(scenario, conf, hops):
+    env = make_mamujoco({"scenario": scenario, "agent_conf": conf, "preset": "bppo"})
+    assert str(env.observation_spaces) == str(make(scenario, conf, hops).observation_spaces)
+
+
+@pytest.mark.parametrize(
+    "options", [{"preset": "mappo"}, {"preset": 3}, {"preset": "harl", "agent_obsk": None}]
+)
+def test_wrong_preset(options):
+    config = {"scenario": "HalfCheetah", "agent_conf": "2x3", **options}
+    with pytest.raises(TeamError, match=r"`preset` must be one of.*'harl', 'bppo'.*\"preset\": "):
+        make_mamujoco(config)
+
+
 def test_earlier_observations_stay_as_they_were():
     env = make(agent_obsk=None)
     first, _ = env.reset(seed=1)
