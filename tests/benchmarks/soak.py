@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import signal
 import sys
@@ -92,7 +93,7 @@ def main() -> int:
 def _watch(algo: Any, args: argparse.Namespace) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     start = last_kill = time.monotonic()
-    kills = 0
+    kills, said = 0, -math.inf
     with (args.out / "soak.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -107,9 +108,10 @@ def _watch(algo: Any, args: argparse.Namespace) -> list[dict[str, float]]:
             rows.append(row)
             writer.writerow(row)
             file.flush()
-            if len(rows) % 20 == 1:
-                left = max(args.hours * 60 - row["minutes"], 0)
-                print({k: round(v, 1) for k, v in row.items()}, f"left {left:.0f} min", flush=True)
+            if row["minutes"] > said + 1:
+                said = row["minutes"]
+                left = max(args.hours * 60 - said, 0)
+                print({k: round(float(v), 1) for k, v in row.items()}, f"left {left:.0f} min")
     return rows
 
 
@@ -157,7 +159,15 @@ def _memory(process: psutil.Process) -> int:
 def _is_worker(process: psutil.Process) -> bool:
     """Not a server of Ray's, and not one of its idle workers."""
     title = _title(process)
-    servants = ("gcs_server", "raylet", "ray/dashboard", "ray/_private", "IDLE", "spawn_ray")
+    servants = (
+        "gcs_server",
+        "raylet",
+        "ray/dashboard",
+        "ray/_private",
+        "IDLE",
+        "Agent",
+        "spawn_ray",
+    )
     return bool(title) and not any(word in title for word in servants)
 
 
