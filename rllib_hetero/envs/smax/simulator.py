@@ -5,8 +5,6 @@ Only this file imports `jax` and `jaxmarl`.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -74,7 +72,8 @@ class Simulator:
         self._at_once = min(num_envs, _MOST_AT_ONCE)
         device = _cpu(jax)
         with jax.default_device(device), jax.enable_x64(False):
-            smax = _import_smax()
+            from jaxmarl.environments import smax
+
             # jaxmarl looks at the clock before it moves it on, and so plays one step more.
             options = {**options, "max_steps": options["max_steps"] - 1}
             self._env = smax.HeuristicEnemySMAX(
@@ -228,10 +227,3 @@ def _cpu(jax: ModuleType) -> Any:
             f"SMAX runs on jax's CPU, which the setting {jax.config.jax_platforms!r} leaves out. "
             "Set JAX_PLATFORMS to a list with 'cpu' in it, such as 'cuda,cpu'."
         ) from error
-
-
-def _import_smax() -> ModuleType:
-    # jaxmarl prints which of its optional packages are missing.
-    with contextlib.redirect_stdout(io.StringIO()):
-        from jaxmarl.environments import smax
-    return smax
