@@ -6,6 +6,7 @@ Only this file imports `jax` and `jaxmarl`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -211,7 +212,7 @@ def _import_jax() -> ModuleType:
     It would otherwise take hold of the GPU, and of most of its memory. A user's JAX_PLATFORMS
     counts, and a jax that is in use already is left as it is.
     """
-    import jax
+    jax = import_module("jax")
     from jax._src.xla_bridge import backends_are_initialized  # RLlib imports jax, unused.
 
     if not backends_are_initialized() and not jax.config.jax_platforms:
