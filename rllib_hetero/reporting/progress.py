@@ -37,9 +37,7 @@ COLUMNS = (
 
 EVALUATION = f"{EVALUATION_RESULTS}/{EPISODE_RETURN_MEAN}"
 
-_OF_RLLIB = re.compile(
-    r"(num|episode|agent|module)_|time|sample$|weights_seq|.*(timer|connector)"
-)
+_OF_RLLIB = re.compile(r"(num|episode|agent|module)_|time|sample$|weights_seq|.*(timer|connector)")
 
 Row = dict[str, float]
 

@@ -179,24 +179,33 @@ def _bare_batch(runner: TeamEnvRunner, config: dict, steps: int) -> Callable[[],
 
 
 def _bare_smax(runner: TeamEnvRunner, config: dict, steps: int) -> Callable[[], None]:
-    """jaxmarl's own step of all battles, compiled; numpy in, numpy out. No battle begins anew."""
+    """jaxmarl's own step and masks of all battles, compiled; numpy in, numpy out."""
     import jax
     from jaxmarl.environments import smax
 
     env = smax.HeuristicEnemySMAX(scenario=smax.map_name_to_scenario(config["map"]))
     num_envs = runner.env.num_envs
-    step = jax.jit(jax.vmap(env.step_env))
-    keys = jax.random.split(jax.random.PRNGKey(0), num_envs)
-    state = jax.jit(jax.vmap(env.reset))(keys)[1]
+
+    @jax.jit
+    def step(key, battles, action):
+        key, now = jax.random.split(key)
+        observations, battles, rewards, done, _ = jax.vmap(env.step)(
+            jax.random.split(now, num_envs), battles, action
+        )
+        masks = jax.vmap(env.get_avail_actions)(battles)
+        return key, battles, (observations, masks, rewards, done)
+
+    key = jax.random.PRNGKey(0)
+    battles = jax.jit(jax.vmap(env.reset))(jax.random.split(key, num_envs))[1]
     rng = np.random.default_rng(0)
     # The first five are allowed at all times.
     actions = [{a: rng.integers(5, size=num_envs) for a in env.agents} for _ in range(steps)]
 
     def bare() -> None:
-        battles = state
+        nonlocal key, battles
         for action in actions:
-            observations, battles, rewards, done, _ = step(keys, battles, action)
-            jax.tree.map(np.asarray, (observations, rewards, done))
+            key, battles, seen = step(key, battles, action)
+            jax.tree.map(np.asarray, seen)
 
     bare()  # Compiled again for the second step: jaxmarl's types change after the first.
     return bare

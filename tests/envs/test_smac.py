@@ -57,6 +57,18 @@ def test_the_team():
     env.close()
 
 
+def test_the_agent_specific_state_holds_all_parts():
+    env = SMACTeamEnv(FakeBattle(deaths={2: 1}), agent_specific_state=True)
+    assert Team.from_env(env).state_space.shape == (12,)
+    env.reset(seed=1)
+    for _ in range(2):
+        env.step(dict.fromkeys(env.agents, 1))
+    # Of agent, step, battle, 1: each 0.5 more where the sight has no limit.
+    expected = [0.5, 2.5, 0.5, 1.5, *[0.0] * 4, 2.5, 2.5, 0.5, 1.5]
+    assert env.state().tolist() == expected and env.state().dtype == np.float32
+    env.close()
+
+
 def test_agents_die_one_by_one():
     env = team_env(length=5, deaths={2: 1, 4: 0})
     log = play(env)
@@ -244,6 +256,7 @@ def test_the_tasks():
         ({"map": ["3m"]}, "Unknown `map`"),
         ({"map": "3m", "step_timeout_s": 0}, "`step_timeout_s` must be a positive number"),
         ({"map": "3m", "launch_timeout_s": "1"}, "`launch_timeout_s` must be a positive"),
+        ({"map": "3m", "state": "pruned"}, r"`state` must be one of \['all_units', 'agent_sp"),
         ({"map": "3m", "render_mode": "human"}, "`render_mode` must be 'rgb_array' or None"),
         ({"map": "3m", "agents": 3}, "does not know 'agents'.*difficulty"),
         ({"map": "3m", "map_name": "3m"}, "`map_name` cannot be set.*`map`"),

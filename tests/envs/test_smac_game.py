@@ -118,6 +118,18 @@ def test_a_lost_battle(folder):
     env.close()
 
 
+def test_the_agent_specific_state_sees_everything(folder):
+    env = make_smac({"map": "3m", "state": "agent_specific"})
+    env.reset(seed=0)
+    env.env.unit_sight_range = lambda agent: 0.01
+    seen = np.concatenate(env.env.get_obs())
+    assert env.state().shape == seen.shape == env.state_space.shape
+    assert (env.state() != 0).sum() > (seen != 0).sum()
+    env.env.fully_observable = True
+    np.testing.assert_array_equal(env.state(), np.concatenate(env.env.get_obs()))
+    env.close()
+
+
 def test_a_death_and_the_time_limit(folder):
     folder.plan(harmless=True, dies_after=2)
     env = make_smac({"map": "3m"})

@@ -67,6 +67,9 @@ class FakeBattle:
                 info["episode_limit"] = True
         return 0.5 * self.t, over, info
 
+    def get_obs_agent(self, i, fully_observable=False):
+        return self.get_obs()[i] + 0.5 * fully_observable * (i not in self.dead)
+
     def get_obs(self):
         return [
             np.zeros(4, np.float32)

@@ -21,6 +21,8 @@ def make_smac(env_config: Mapping[str, Any]) -> SMACTeamEnv:
     Args:
         env_config:
             "map": a key of `SMAC_MAPS`.
+            "state": what the critic sees. "all_units" (default): smacv2's state. "agent_specific":
+                each agent's features of all units, however far away; see `SMACTeamEnv.state`.
             "step_timeout_s": seconds that a step may take before the game is killed, 60.
             "launch_timeout_s": the same for a reset that starts the game, 180.
             "render_mode": "rgb_array" if `render()` is to be called; None by default.
@@ -82,6 +84,7 @@ def _make(
     )
     return SMACTeamEnv(
         battle,
+        agent_specific_state=settings.state == "agent_specific",
         step_timeout_s=settings.step_timeout_s,
         launch_timeout_s=settings.launch_timeout_s,
         render_mode=settings.render_mode,

@@ -34,6 +34,7 @@ class SMACTeamEnv(MultiAgentEnv):
     Args:
         env: smacv2's `StarCraft2Env` or `StarCraftCapabilityEnvWrapper`. It must have been made
             with `continuing_episode=True` and `action_mask=True`.
+        agent_specific_state: What the critic sees, see `state`.
         step_timeout_s: Seconds that a step, or a reset of a running game, may take.
         launch_timeout_s: Seconds that a reset may take which starts the game.
         render_mode: "rgb_array" if `render()` is to be called.
@@ -47,6 +48,7 @@ class SMACTeamEnv(MultiAgentEnv):
         self,
         env: Any,
         *,
+        agent_specific_state: bool = False,
         step_timeout_s: float = 60.0,
         launch_timeout_s: float = 180.0,
         render_mode: str | None = None,
@@ -81,7 +83,9 @@ class SMACTeamEnv(MultiAgentEnv):
         self.action_spaces: dict[Any, gym.Space] = {a: Discrete(k) for a in self.possible_agents}
         self.observation_space = DictSpace(self.observation_spaces)
         self.action_space = DictSpace(self.action_spaces)
-        self.state_space = Box(-np.inf, np.inf, (info["state_shape"],), np.float32)
+        self._agent_specific_state = agent_specific_state
+        size = n * info["obs_shape"] if agent_specific_state else info["state_shape"]
+        self.state_space = Box(-np.inf, np.inf, (size,), np.float32)
         self._masks = np.ones((n, k), np.int8)
 
     def reset(
@@ -162,7 +166,18 @@ class SMACTeamEnv(MultiAgentEnv):
         )
 
     def state(self) -> np.ndarray:
-        """The state (s,) float32 as smacv2 has it: all units, and the agents' last actions."""
+        """What the critic sees, (s,) float32.
+
+        By default smacv2's state: all units, and the agents' last actions. The agent-specific one
+        holds, agent by agent, what it would observe if it saw everything: the others relative to
+        itself, zeros for the dead. That is the content of the feature-pruned state of Yu et al.
+        (NeurIPS 2022), who give a critic one agent's part at a time. Here one critic serves
+        the team, and is given all parts.
+        """
+        if self._agent_specific_state:
+            agents = range(len(self.possible_agents))
+            parts = [self._battle.get_obs_agent(i, fully_observable=True) for i in agents]
+            return np.concatenate(parts, dtype=np.float32)
         return np.array(self.env.get_state(), np.float32)
 
     def episode_metrics(self) -> dict[str, float]:

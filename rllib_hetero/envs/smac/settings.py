@@ -23,7 +23,8 @@ _NUMBERS = (
 _TEXTS = ("game_version", "replay_dir", "replay_prefix")
 _DIFFICULTIES = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "A")
 _PASSED_ON = (*_FLAGS, *_COUNTS, *_NUMBERS, *_TEXTS, "difficulty")
-_OURS = ("map", "step_timeout_s", "launch_timeout_s", "render_mode")
+_OURS = ("map", "state", "step_timeout_s", "launch_timeout_s", "render_mode")
+_STATES = ("all_units", "agent_specific")
 
 _FIXED = {
     "map_name": "Its name here is `map`.",
@@ -45,6 +46,7 @@ class Settings(NamedTuple):
 
     Attributes:
         map: Name of the task.
+        state: "all_units" or "agent_specific".
         step_timeout_s: Seconds that a step, or a reset of a running game, may take.
         launch_timeout_s: Seconds that a reset may take which starts the game.
         render_mode: "rgb_array" or None.
@@ -52,6 +54,7 @@ class Settings(NamedTuple):
     """
 
     map: str
+    state: str
     step_timeout_s: float
     launch_timeout_s: float
     render_mode: str | None
@@ -79,6 +82,9 @@ def read_settings(name: str, env_config: Mapping[str, Any], maps: Collection[str
     task = options.pop("map", None)
     if not isinstance(task, str) or task not in maps:
         raise refusal("map", f"Unknown `map` {task!r}. Choose one of {list(maps)}.")
+    state = options.pop("state", _STATES[0])
+    if state not in _STATES:
+        raise refusal("state", f"`state` must be one of {list(_STATES)}, got {state!r}.")
     seconds = {"step_timeout_s": 60.0, "launch_timeout_s": 180.0}
     for key in seconds:
         value = options.pop(key, seconds[key])
@@ -98,7 +104,7 @@ def read_settings(name: str, env_config: Mapping[str, Any], maps: Collection[str
         expected = _expected(key, value)
         if expected:
             raise refusal(key, f"`{key}` must be {expected}, got {value!r}.")
-    return Settings(task, render_mode=render_mode, arguments=options, **seconds)
+    return Settings(task, state, render_mode=render_mode, arguments=options, **seconds)
 
 
 def _expected(key: str, value: Any) -> str | None:
