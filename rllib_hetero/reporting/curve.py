@@ -17,6 +17,8 @@ UNITS = {
     "episode_return_mean": "team return per episode",
     "evaluation/episode_return_mean": "team return per episode (evaluation)",
     "episode_len_mean": "episode length [environment steps]",
+    "win_rate": "share of episodes that were won",
+    "score_rate": "share of episodes with a goal",
     "steps_per_s": "environment steps per second",
 }
 

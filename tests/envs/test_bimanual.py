@@ -377,22 +377,12 @@ def test_reading_the_spaces_imports_nothing(installed, monkeypatch):
     assert env.num_envs == 1 and dict(config) == {"task": HAND_OVER}
 
 
-def draws():
-    """Whether mujoco finds an OpenGL."""
-    try:
-        import mujoco
-
-        model = mujoco.MjModel.from_xml_string("<mujoco/>")
-        mujoco.Renderer(model, 8, 8).close()
-    except Exception:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_pictures(make, task):
-    if not draws():
-        pytest.skip("no OpenGL (MUJOCO_GL=egl finds one without a screen)")
+    from rllib_hetero.envs.bimanual.frame import can_draw
+
+    if not can_draw():
+        pytest.skip("no screen; MUJOCO_GL=egl does without")
     env = make(task, render_mode="rgb_array", num_envs=2)
     env.reset([0, 1], [1, 2])
     before = env.render()
@@ -402,6 +392,15 @@ def test_pictures(make, task):
     for _ in range(10):
         env.step(split(np.ones((2, 14))))
     assert (env.render() != before).any(2).mean() > 0.01
+
+
+def test_pictures_without_a_screen_are_refused(make, monkeypatch):
+    for name in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    env = make(HAND_OVER, render_mode="rgb_array", num_envs=1)
+    env.reset([0], [1])
+    with pytest.raises(TeamError, match="MUJOCO_GL=egl"):
+        env.render()
 
 
 def test_a_picture_without_a_render_mode_is_refused(installed):

@@ -17,7 +17,9 @@ Results to expect
 -----------------
 All agents share one reward, counted once.
 
-RESULTS
+steps   seeds   first    last 100k
+1M      1       27.6     693
+3M      1                2581
 """
 
 from rllib_hetero import HAPPOConfig

@@ -22,6 +22,7 @@ All agents share one reward, counted once.
 
 agent_conf   steps   seeds   first    last 100k
 6x1          1M      1       -106     1078
+6x1          3M      1       -119     3604
 2x3          1M      1       -130     1085
 """
 

@@ -18,7 +18,9 @@ Results to expect
 -----------------
 All agents share one reward, counted once.
 
-RESULTS
+steps   seeds   first    last 100k
+1M      1       8.6      657
+3M      1                2192
 """
 
 from rllib_hetero import HAPPOConfig

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import mujoco
 import numpy as np
 
 from rllib_hetero.envs.bimanual.tasks import Task, target_of_box
+from rllib_hetero.errors import TeamError
 
 _SIZE = 480
 _CAMERA = "teleoperator_pov"
@@ -21,9 +24,18 @@ class Camera:
 
     Args:
         task: The task, whose model is read from `envpool`'s files.
+
+    Raises:
+        TeamError: If `mujoco` would look for a screen, and there is none.
     """
 
     def __init__(self, task: Task) -> None:
+        if not can_draw():
+            raise TeamError(
+                "Pictures without a screen need the environment variable MUJOCO_GL=egl (system "
+                "packages libegl1, libgl1), or MUJOCO_GL=osmesa (libosmesa6), before the "
+                "environment is made."
+            )
         self._task = task
         self._model = mujoco.MjModel.from_xml_path(model_file(task))
         self._data = mujoco.MjData(self._model)
@@ -41,6 +53,18 @@ class Camera:
     def close(self) -> None:
         """Releases the picture's memory."""
         self._renderer.close()
+
+
+def can_draw() -> bool:
+    """Whether `mujoco` has been told to do without a screen, or there is one.
+
+    It looks for a screen by default, and where there is none, ends the process.
+    """
+    if not sys.platform.startswith("linux"):
+        return True
+    named = os.environ.get("MUJOCO_GL", "").lower()
+    screens = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    return named in ("egl", "osmesa") or screens
 
 
 def model_file(task: Task) -> str:
