@@ -14,7 +14,7 @@ SETUP := $(VENV)/.setup-done
 DOCS_SETUP := $(VENV)/.docs-setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types format bench tables docs demo clean
+.PHONY: help setup test football lint types format bench tables docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,7 +27,7 @@ $(BIN)/python:
 # torch first: requirements/test.txt says why.
 $(SETUP): pyproject.toml setup.py $(PINS) | $(BIN)/python
 	$(PIP) -r requirements/test.txt -c requirements/constraints.txt
-	$(PIP) -e '.[mpe,mamujoco,video,dev]' -c requirements/constraints.txt
+	$(PIP) -e '.[mpe,mamujoco,smax,magent,hands,video,dev]' -c requirements/constraints.txt
 	@touch $@
 
 $(DOCS_SETUP): $(SETUP)
@@ -36,6 +36,10 @@ $(DOCS_SETUP): $(SETUP)
 
 test: lint types  ## lint, type check and run the quick tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+football: $(SETUP)  ## compile the football engine into wheels/, install and test it (Debian 12, Python 3.11)
+	scripts/build_football_wheel.sh wheels $(BIN)/python
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -k football tests/envs tests/test_check_env.py tests/test_examples.py
 
 lint: $(SETUP)  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -62,5 +66,5 @@ demo: $(SETUP)  ## train HAPPO on a small task for a few minutes
 	$(BIN)/python tuned_examples/happo/mpe_simple_spread.py --demo
 
 clean:  ## remove the virtual environment and everything built
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site wheels *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
         team,
         {m: tuple(_agent_id(a) for a in members) for m, members in description["groups"].items()},
         autoregressive=description["execution_order"] is not None,
+        agent_index=description["agent_index"],
     )
     modules = {}
     for m, info in description["modules"].items():
@@ -92,6 +93,9 @@ class TeamPolicies:
 
     Autoregressive policies act in the order they were trained in (the environment's, if that was
     drawn anew in every iteration): each is told the actions of those before.
+
+    Attributes:
+        layout: The agents, their spaces, and who shares a module.
     """
 
     def __init__(
@@ -102,7 +106,7 @@ class TeamPolicies:
         order: list[AgentID],
         device: str,
     ) -> None:
-        self._layout = layout
+        self.layout = layout
         self._modules = modules
         self._limits = limits
         self._order = order
@@ -112,13 +116,13 @@ class TeamPolicies:
 
     @property
     def agents(self) -> tuple[AgentID, ...]:
-        return self._layout.team.agents
+        return self.layout.team.agents
 
     def reset(self) -> None:
         """A new episode begins: recurrent policies forget the one before."""
         self._states = {
             a: initial_state(self._modules[m])[None].to(self._device)
-            for a, m in self._layout.module_of.items()
+            for a, m in self.layout.module_of.items()
         }
 
     def seed(self, seed: int) -> None:
@@ -145,33 +149,95 @@ class TeamPolicies:
         Raises:
             TeamError: For an unknown agent, a wrong shape, or a mask that allows nothing.
         """
-        for agent in observations:
-            if agent not in self._layout.slot_of:
-                raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
+        self._check_known(observations)
         actions = {}
-        context = np.zeros(self._layout.context_size, np.float32)
+        context = np.zeros(self.layout.context_size, np.float32)
         for agent in (a for a in self._order if a in observations):
             observation = observations[agent]
-            m = self._layout.module_of[agent]
-            dist = distribution_for(self._layout.action_space(m))
+            m = self.layout.module_of[agent]
+            dist = distribution_for(self.layout.action_space(m))
             mask = None
-            if agent in self._layout.team.masked:
+            if agent in self.layout.team.masked:
                 observation, mask = self._split(agent, observation, dist)
             inputs = self._forward(agent, self._row(agent, observation, context))
             if mask is not None:
                 inputs = mask_logits_array(inputs, mask)
             noise = dist.noise(self._rng, (1,)) if explore else None
             drawn = dist.act(inputs, noise)
-            if agent in self._layout.messages:
-                message = context[self._layout.messages[agent]]
+            if agent in self.layout.messages:
+                message = context[self.layout.messages[agent]]
                 message[:-1], message[-1] = encode(dist, drawn)[0], 1.0
             action = self._limits[agent](drawn)[0]
             actions[agent] = int(action) if np.ndim(action) == 0 else action
         return actions
 
+    def act_batch(
+        self,
+        agents: Sequence[AgentID],
+        observations: np.ndarray,
+        *,
+        explore: bool = False,
+        rng: np.random.Generator | None = None,
+    ) -> np.ndarray:
+        """Actions for many observations of agents that share a module, in one pass.
+
+        For hundreds of agents, or one agent in many environments. Not for agents that remember,
+        have action masks or act in sequence.
+
+        Args:
+            agents: Whose observation each row is, (k,). An agent may have several rows.
+            observations: (k, d).
+            explore: Sample (True) or take the most likely actions (False).
+            rng: Draws the samples, in place of the policies' own generator.
+
+        Returns:
+            (k, ...) actions, ready for the environment.
+
+        Raises:
+            TeamError: For agents other than said above, or a wrong shape.
+        """
+        m, slots = self._slots(agents)
+        x = np.asarray(observations, np.float32)
+        space = self.layout.team.observation_spaces[agents[0]]
+        if x.shape != (len(agents), *space.shape):
+            raise TeamError(
+                f"The observations have shape {x.shape}; {(len(agents), *space.shape)} is needed."
+            )
+        if self.layout.index_size(m):
+            x = np.concatenate([x, np.eye(self.layout.index_size(m), dtype=np.float32)[slots]], 1)
+        with torch.inference_mode():
+            batch = {Columns.OBS: torch.from_numpy(x).to(self._device)}
+            inputs = self._modules[m](batch)[Columns.ACTION_DIST_INPUTS].cpu().numpy()
+        dist = distribution_for(self.layout.action_space(m))
+        noise = dist.noise(rng or self._rng, (len(agents),)) if explore else None
+        return self._limits[agents[0]](dist.act(inputs, noise))
+
+    def _slots(self, agents: Sequence[AgentID]) -> tuple[str, list[int]]:
+        """The module of agents that `act_batch` can serve, and the index of each within it."""
+        self._check_known(agents)
+        modules = {self.layout.module_of[a] for a in agents}
+        if len(modules) != 1:
+            raise TeamError(
+                f"One batch is for agents of one module, these are of {sorted(modules)}."
+            )
+        (m,) = modules
+        for what, so in {
+            "act in sequence": self.layout.autoregressive,
+            "have action masks": self.layout.masked(m),
+            "are recurrent": self._modules[m].is_stateful(),
+        }.items():
+            if so:
+                raise TeamError(f"These policies {what}; let them act with act().")
+        return m, [self.layout.slot_of[a][1] for a in agents]
+
+    def _check_known(self, agents: Iterable[AgentID]) -> None:
+        for agent in agents:
+            if agent not in self.layout.slot_of:
+                raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
+
     def _forward(self, agent: AgentID, row: np.ndarray) -> np.ndarray:
         """Distribution inputs (1, p) from the module's input (1, d); moves the memory on."""
-        module, state = self._modules[self._layout.module_of[agent]], self._states[agent]
+        module, state = self._modules[self.layout.module_of[agent]], self._states[agent]
         x = torch.from_numpy(row).to(self._device)
         with torch.inference_mode():
             if not state.shape[-1]:
@@ -206,15 +272,15 @@ class TeamPolicies:
 
     def _row(self, agent: AgentID, observation: Any, context: np.ndarray) -> np.ndarray:
         """The module's input (1, d)."""
-        m, k = self._layout.slot_of[agent]
+        m, k = self.layout.slot_of[agent]
         x = np.asarray(observation, np.float32)
-        space = self._layout.team.observation_spaces[agent]
+        space = self.layout.team.observation_spaces[agent]
         if x.shape != space.shape:
             raise TeamError(
                 f"The observation of agent {agent!r} has shape {x.shape}, trained on {space.shape}."
             )
-        n = len(self._layout.groups[m])
-        one_hot = np.eye(n, dtype=np.float32)[k] if n > 1 else np.empty(0, np.float32)
+        n = self.layout.index_size(m)
+        one_hot = np.eye(n, dtype=np.float32)[k] if n else np.empty(0, np.float32)
         return np.concatenate([x, one_hot, context])[None]
 
 

@@ -147,15 +147,17 @@ class Layout:
 
     Attributes:
         team: The team that is laid out.
-        groups: Module id to its agents. A module with several agents receives the one-hot index
-            of the acting agent within its group, appended to the observation.
+        groups: Module id to its agents.
         autoregressive: Whether agents act one after another within a step. A module's input then
             ends with the context: one message of each agent, zeros until it has acted.
+        agent_index: Whether a module with several agents receives the one-hot index of the acting
+            agent within its group, appended to the observation.
     """
 
     team: Team
     groups: dict[ModuleID, tuple[AgentID, ...]]
     autoregressive: bool = False
+    agent_index: bool = True
 
     @cached_property
     def module_of(self) -> dict[AgentID, ModuleID]:
@@ -201,11 +203,15 @@ class Layout:
         """c, how many features at the end of every module's input are the context."""
         return sum(s.stop - s.start for s in self.messages.values())
 
+    def index_size(self, module_id: ModuleID) -> int:
+        """How many features of the module's input are the acting agent's one-hot index."""
+        n = len(self.groups[module_id])
+        return n if n > 1 and self.agent_index else 0
+
     def observation_space(self, module_id: ModuleID) -> Box:
-        """The module's input space: the observation, the agent's one-hot if shared, the context."""
-        agents = self.groups[module_id]
-        space = self.team.observation_spaces[agents[0]]
-        one_hot = len(agents) if len(agents) > 1 else 0
+        """The module's input space: the observation, the agent's index if any, the context."""
+        space = self.team.observation_spaces[self.groups[module_id][0]]
+        one_hot = self.index_size(module_id)
         if not one_hot and not self.context_size:
             return space
         inf = np.full(self.context_size, np.inf)
@@ -223,7 +229,13 @@ class Layout:
         return self.groups[module_id][0] in self.team.masked
 
 
-def lay_out(team: Team, sharing: ParameterSharing, *, autoregressive: bool = False) -> Layout:
+def lay_out(
+    team: Team,
+    sharing: ParameterSharing,
+    *,
+    autoregressive: bool = False,
+    agent_index: bool = True,
+) -> Layout:
     """Maps agents to modules.
 
     Args:
@@ -231,6 +243,7 @@ def lay_out(team: Team, sharing: ParameterSharing, *, autoregressive: bool = Fal
         sharing: "none" (each agent its own module, named after it), "full" (one module for
             all), or a mapping of group names to agents. Agents in no group get their own module.
         autoregressive: See `Layout`.
+        agent_index: See `Layout`.
 
     Raises:
         TeamError: For an unknown setting, unknown or repeated agents, or a group whose agents
@@ -288,7 +301,7 @@ def lay_out(team: Team, sharing: ParameterSharing, *, autoregressive: bool = Fal
             "the environment, or put it into a sharing group of another name."
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
-    return Layout(team, dict(sorted(groups.items())), autoregressive)
+    return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index)
 
 
 def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:

@@ -179,10 +179,21 @@ MPE = ("simple_spread", "simple_reference", "simple_speaker_listener")
         ("matrix_game", {"game": "differentiable"}),
         ("cooperative_mpe", {"scenario": "treasure_collection", "max_cycles": 20}),
         ("cooperative_mpe", {"scenario": "rover_tower"}),
+        ("smax", {"map": "3m", "max_steps": 20}),
+        ("magent", {"scenario": "battle", "map_size": 12, "max_cycles": 20}),
+        ("football", {"scenario": "academy_3_vs_1_with_keeper", "max_steps": 30}),
+        ("bimanual", {"task": "AlohaHandOver"}),
     ],
 )
 def test_registered_environments_pass(name, config):
-    needed = {"mpe": "mpe2", "mamujoco": "mujoco"}
+    needed = {
+        "mpe": "mpe2",
+        "mamujoco": "mujoco",
+        "smax": "jaxmarl",
+        "magent": "magent2",
+        "football": "gfootball_engine",
+        "bimanual": "envpool",
+    }
     if name in needed:
         pytest.importorskip(needed[name])
     report = check_env(name, config, **QUICK)
@@ -467,6 +478,37 @@ class RewardArray(Sound):
 class InfiniteReward(Sound):
     def rewards(self, agents):
         return super().rewards(agents) | {"a": 1e200}
+
+
+@breaks("episode metrics", "error", r"'wins' is \[1. 0.\], not one finite number")
+class ArrayOfMetrics(Sound):
+    def episode_metrics(self):
+        return {"wins": np.array([1.0, 0.0])}
+
+
+@breaks("episode metrics", "error", r"episode 1, step 6.* \['late'\], but \['early'\] for an")
+class OtherNames(Sound):
+    def episode_metrics(self):
+        self.late = getattr(self, "late", None) is not None
+        return {"late" if self.late else "early": 1.0}
+
+
+@breaks("episode metrics", "error", "'episode_len_mean' .* the name of a metric of RLlib's")
+class TakenName(Sound):
+    def episode_metrics(self):
+        return {"episode_len_mean": 3.0}
+
+
+@breaks("episode metrics", "error", "returned 0.5.*Return a dict of names and numbers")
+class NumberAsMetrics(Sound):
+    def episode_metrics(self):
+        return 0.5
+
+
+@breaks("reset and step", "error", r"'wins' of one episode has shape \(2,\), not \(1,\)")
+class MetricsOfAllRows(SoundBatch):
+    def episode_metrics(self, envs):
+        return {"wins": np.ones(2)}
 
 
 @breaks("rewards of those that act", "error", "a reward for 'c', which is not")

@@ -24,7 +24,15 @@ from rllib_hetero.reporting import play_episode, record_episode, run_training
 from rllib_hetero.reporting.checkpoints import save
 from rllib_hetero.reporting.curve import on_common_steps, read_column, save_curves, smooth
 from rllib_hetero.reporting.example import example_parser, run_example
-from rllib_hetero.reporting.progress import ProgressFile, clock, progress_line, row_of
+from rllib_hetero.reporting.progress import (
+    COLUMNS,
+    EVALUATION,
+    ProgressFile,
+    clock,
+    progress_line,
+    row_of,
+)
+from rllib_hetero.reporting.run import _save
 
 MPE = {"scenario": "simple_spread"}
 
@@ -183,6 +191,28 @@ def test_an_iteration_without_an_ended_episode():
     row = row_of({"env_runners": {}}, iteration=1, env_steps=50, wall_s=1.0, steps_per_s=50.0)
     assert math.isnan(row["episode_return_mean"])
     assert "no episode ended" in progress_line(row, target=100, left_s=math.inf)
+
+
+def test_what_the_benchmark_counts_has_its_own_columns():
+    sampled = {
+        "episode_return_mean": 1.0,
+        "num_episodes": 3,
+        "win_rate": np.float64(0.5),
+        "sample": 0.1,
+        "env_step_timer": 0.2,
+        "weights_seq_no": 4.0,
+        "agent_steps": {"a": 5},
+    }
+    evaluated = {"env_runners": {"episode_return_mean": 2.0, "win_rate": 0.75}}
+    row = row_of(
+        {"env_runners": sampled, "evaluation": evaluated},
+        iteration=1,
+        env_steps=50,
+        wall_s=1.0,
+        steps_per_s=50.0,
+    )
+    assert (row["win_rate"], row["evaluation/win_rate"]) == (0.5, 0.75)
+    assert set(row) - set(COLUMNS) == {"win_rate", "evaluation/win_rate", EVALUATION}
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ class TeamConfig(AlgorithmConfig):
         self.env_runner_cls = TeamEnvRunner
         self.exploration_config: dict = {}
         self.parameter_sharing: ParameterSharing = "none"
+        self.agent_index = True
         # Read from the environment by validate().
         self.layout: Layout = None  # type: ignore[assignment]
         self.batched_env = False
@@ -73,6 +74,7 @@ class TeamConfig(AlgorithmConfig):
         self,
         *,
         parameter_sharing: ParameterSharing = NotProvided,
+        agent_index: bool = NotProvided,
         policies: Any = NotProvided,
         policy_mapping_fn: Callable = NotProvided,
         **kwargs: Any,
@@ -82,7 +84,10 @@ class TeamConfig(AlgorithmConfig):
         Args:
             parameter_sharing: "none" (every agent its own module, named after it), "full" (one
                 module, "shared"), or a dict of group names to lists of agents. Agents of one
-                module need equal spaces, and see their one-hot index within the group.
+                module need equal spaces.
+            agent_index: Whether agents of one module see their one-hot index within the group.
+                Without, they are interchangeable, and the module fits groups of any size (unless
+                agents act in sequence: what they then see grows with the team).
             policies: RLlib's own way, with `policy_mapping_fn`: names of modules.
             policy_mapping_fn: Called with (agent id, None), returns the module's name.
             kwargs: RLlib's other arguments, such as `policies_to_train`.
@@ -92,6 +97,8 @@ class TeamConfig(AlgorithmConfig):
             self.parameter_sharing = None
         if parameter_sharing is not NotProvided:
             self.parameter_sharing = parameter_sharing
+        if agent_index is not NotProvided:
+            self.agent_index = agent_index
         return self
 
     @override(AlgorithmConfig)
@@ -110,7 +117,12 @@ class TeamConfig(AlgorithmConfig):
 
     def _resolve_layout(self) -> None:
         team, self.batched_env = self._read_team()
-        self.layout = lay_out(team, self._sharing(team), autoregressive=self.autoregressive)
+        self.layout = lay_out(
+            team,
+            self._sharing(team),
+            autoregressive=self.autoregressive,
+            agent_index=self.agent_index,
+        )
         self.policies = {
             m: PolicySpec(None, self.layout.observation_space(m), self.layout.action_space(m))
             for m in self.layout.groups
@@ -185,12 +197,27 @@ class TeamConfig(AlgorithmConfig):
                 "Agents act in sequence on the team env runner only: remove "
                 "config.env_runners(env_runner_cls=...)."
             )
+        self._validate_agent_index()
         self._validate_model_config()
         if not fast and self._rl_module_spec is None and self.model_config.get("recurrent"):
             self._value_error(
                 "Recurrent policies run on the team env runner only: remove "
                 "config.env_runners(env_runner_cls=...), or set "
                 "config.rl_module(model_config={'recurrent': None})."
+            )
+
+    def _validate_agent_index(self) -> None:
+        if not isinstance(self.agent_index, bool):
+            self._value_error(
+                f"`agent_index` must be True or False, got {self.agent_index!r}. Set it with "
+                "config.multi_agent(agent_index=...)."
+            )
+        num_agents, num_modules = len(self.layout.team.agents), len(self.layout.groups)
+        if not self.agent_index and 1 < num_agents == num_modules:
+            self._value_error(
+                "`agent_index` is for agents that share a module, and here each has its own: "
+                "remove config.multi_agent(agent_index=False), or share modules with "
+                "config.multi_agent(parameter_sharing='full')."
             )
 
     def _validate_model_config(self) -> None:
@@ -278,7 +305,7 @@ class TeamConfig(AlgorithmConfig):
         self, env: Any = None, spaces: Any = None, device: Any = None
     ) -> Any:
         pipeline = super().build_env_to_module_connector(env=env, spaces=spaces, device=device)
-        if any(len(agents) > 1 for agents in self.layout.groups.values()):
+        if any(self.layout.index_size(m) for m in self.layout.groups):
             pipeline.insert_after(
                 AddObservationsFromEpisodesToBatch, AppendAgentIndex(layout=self.layout)
             )

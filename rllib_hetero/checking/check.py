@@ -14,6 +14,7 @@ from rllib_hetero.checking import (
     actions,
     batches,
     ends,
+    episode_metrics,
     masks,
     observations,
     repeats,
@@ -60,6 +61,10 @@ def _masked(subject: Subject) -> bool:
     return bool(subject.team.masked)
 
 
+def _counts(subject: Subject) -> bool:
+    return hasattr(subject.env(), "episode_metrics")
+
+
 def _has_state(subject: Subject) -> bool:
     return subject.team.state_space is not None
 
@@ -85,6 +90,7 @@ READING = (
     Check("terminated or truncated", ends.both_ends),
     Check("ends when nobody is left", ends.nobody_left),
     Check("time limit", ends.time_limit),
+    Check("episode metrics", episode_metrics.metrics, _counts),
     Check("state shape", states.shapes, _has_state),
     Check("finite state", states.finite, _has_state),
     Check("state bounds", states.bounds, _has_state),

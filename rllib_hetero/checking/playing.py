@@ -34,6 +34,7 @@ class Moment:
         actions: What was handed over, and `kept_actions` a copy made before.
         state: What `state()` returned, and `second_state` when it was called once more.
         over: Whether the episode is over.
+        metrics: What `episode_metrics()` returned then, where the environment has that.
         kept_observations: A copy made at once; so is `kept_state`.
     """
 
@@ -51,6 +52,7 @@ class Moment:
     state: Any = None
     second_state: Any = None
     over: bool = False
+    metrics: Any = None
     kept_observations: dict[AgentID, Any] = field(default_factory=dict)
     kept_state: Any = None
 
@@ -114,6 +116,8 @@ def step(env: Any, team: Team, before: Moment, actions: dict[AgentID, Any]) -> M
     )
     ends = moment.terminateds.get("__all__"), moment.truncateds.get("__all__")
     moment.over = truth(ends[0]) or truth(ends[1]) or not moment.acting
+    if moment.over and hasattr(env, "episode_metrics"):
+        moment.metrics = call(env.episode_metrics, name="episode_metrics()", where=where)
     return _keep(env, team, moment)
 
 

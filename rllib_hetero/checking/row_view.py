@@ -68,6 +68,14 @@ class RowView:
         assert self.batch.state is not None
         return self.batch.state[0].copy()
 
+    def episode_metrics(self) -> dict[str, Any]:
+        """The numbers of row 0's episode."""
+        counted = self.batch.episode_metrics([0])
+        for name, values in counted.items():
+            if np.shape(values) != (1,):
+                raise ValueError(f"{name!r} of one episode has shape {np.shape(values)}, not (1,)")
+        return {name: values[0] for name, values in counted.items()}
+
     def close(self) -> None:
         """Closes the batch."""
         self.batch.close()

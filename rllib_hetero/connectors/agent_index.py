@@ -30,7 +30,7 @@ class AppendAgentIndex(ConnectorV2):
         self._one_hot = {
             agent: np.eye(len(layout.groups[m]), dtype=np.float32)[k]
             for agent, (m, k) in layout.slot_of.items()
-            if len(layout.groups[m]) > 1
+            if layout.index_size(m)
         }
 
     @override(ConnectorV2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,12 @@ COLUMNS = (
     EPISODE_LEN_MEAN,
     "steps_per_s",
 )
-"""The columns every `progress.csv` has. `learner/<module>/<metric>` and `EVALUATION` follow."""
+"""The columns every `progress.csv` has. What the benchmark counts (`win_rate`), both that and
+`EVALUATION` under `evaluation/`, and `learner/<module>/<metric>` follow."""
 
 EVALUATION = f"{EVALUATION_RESULTS}/{EPISODE_RETURN_MEAN}"
+
+_OF_RLLIB = re.compile(r"(num|episode|agent|module)_|time|sample$|weights_seq|.*(timer|connector)")
 
 Row = dict[str, float]
 
@@ -77,6 +81,8 @@ def row_of(
     evaluated = result.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {})
     if EPISODE_RETURN_MEAN in evaluated:
         row[EVALUATION] = _number(evaluated[EPISODE_RETURN_MEAN])
+    for prefix, results in (("", sampled), (f"{EVALUATION_RESULTS}/", evaluated)):
+        row |= {prefix + name: value for name, value in _counted(results).items()}
     for module, metrics in result.get(LEARNER_RESULTS, {}).items():
         if module == ALL_MODULES:
             continue
@@ -84,6 +90,15 @@ def row_of(
             if not name.startswith("num_") and not isinstance(value, Mapping):
                 row[f"{LEARNER_RESULTS[:-1]}/{module}/{name}"] = _number(value)
     return row
+
+
+def _counted(results: Mapping[str, Any]) -> Row:
+    """What the environment counts, and the runner: those scalars that are not RLlib's."""
+    return {
+        name: _number(value)
+        for name, value in sorted(results.items())
+        if not isinstance(value, Mapping) and not _OF_RLLIB.match(name)
+    }
 
 
 def progress_line(row: Row, *, target: int, left_s: float) -> str:

@@ -15,6 +15,7 @@ SETTINGS = (
     "update_order",
     "update_order_seed",
     "parameter_sharing",
+    "agent_index",
     "model_config",
     "lr",
     "critic_lr",

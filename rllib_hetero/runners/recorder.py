@@ -210,8 +210,8 @@ def one_hot_filled(layout: Layout, module_id: str, lead: tuple[int, ...], width:
     The one-hot features of a shared module are written here, once, and never again.
     """
     array = np.zeros((*lead, width), np.float32)
-    n = len(layout.groups[module_id])
-    if n > 1:
+    n = layout.index_size(module_id)
+    if n:
         end = width - layout.context_size
         array[..., end - n : end] = np.eye(n, dtype=np.float32)
     return array

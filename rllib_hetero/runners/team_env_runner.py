@@ -166,11 +166,17 @@ class TeamEnvRunner(MultiAgentEnvRunner):
     def _reset(self, envs: Iterable[int]) -> None:
         envs = list(envs)
         seeds = [self._reset_seed(e) if self.env.seeded else None for e in envs]
+        failed_before = self.env.failed_resets
         self.env.reset(envs, seeds)
+        self._count_failures(self.env.failed_resets - failed_before)
         self._acting.memories.reset(envs)
         self._episode_number[envs] += 1
         self._tally.start(envs)
         self._episode_callbacks.start(self._layout.team, envs)
+
+    def _count_failures(self, count: int) -> None:
+        if count:
+            self.metrics.log_value(NUM_ENV_FAILURES_LIFETIME, count, reduce="lifetime_sum")
 
     def _reset_all(self) -> None:
         self._tally = Tally(self._layout.team, self.num_envs)
@@ -346,7 +352,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             return
         for e in _where(outcome.failed):
             recorder.cut_before_failure(t, e)
-            self.metrics.log_value(NUM_ENV_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
+            self._count_failures(1)
         for e in _where(outcome.truncated & ~outcome.failed):
             recorder.add_final(t, e, self.env)
         counted = _where(ended & (quota > 0))

@@ -55,6 +55,7 @@ class VectorTeamEnv(ABC):
             in the coming step; rows of agents that are not active are True.
         seeded: Whether `reset` reads its seeds. Where episodes last few steps, drawing them for
             nothing is a good part of the time.
+        failed_resets: How many environments so far raised in `reset` and were made anew.
     """
 
     team: Team
@@ -65,6 +66,7 @@ class VectorTeamEnv(ABC):
     infos: list[dict]
     masks: dict[AgentID, np.ndarray] = {}  # noqa: RUF012  (never changed in place)
     seeded: bool = True
+    failed_resets: int = 0
 
     @abstractmethod
     def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
@@ -163,6 +165,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                 if not self._restart_failed:
                     raise
                 logger.exception("Environment %d failed in reset(); making it anew.", e)
+                self.failed_resets += 1
                 self._remake(e)
                 observations, infos = self.envs[e].reset(seed=seed)
             self._check_reset(observations)

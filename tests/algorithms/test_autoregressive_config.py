@@ -11,7 +11,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from toys import CountingTeam, MaskedTeam
 
-from rllib_hetero import ARMAPPOConfig, BPPOConfig, HAPPOConfig, load_policies
+from rllib_hetero import ARMAPPOConfig, BPPOConfig, HAPPOConfig, TeamError, load_policies
 
 # Runners in other processes get what is here by value: they cannot import this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -164,6 +164,8 @@ def test_loaded_policies_hear_each_other(ray_local, tmp_path):
     other = policies.act({"a": y, "b": x})["b"]
     assert not np.allclose(alone, together, atol=1e-5)
     assert not np.allclose(other, together, atol=1e-6)
+    with pytest.raises(TeamError, match="act in sequence; let them act with act"):
+        policies.act_batch(["b"], x[None])
 
 
 def test_checkpoints_of_teams_that_act_at_once_have_no_order(ray_local, tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ CASES = {
     "HAPPO": ("HAPPO", MIXED, "none", {}),
     "MAPPO, shared": ("MAPPO", SHARED, "full", {}),
     "HAPPO, a group of integers": ("HAPPO", GROUPED, {"pair": [7, 11]}, {}),
+    "MAPPO, shared, no index": ("MAPPO", SHARED, "full", {"agent_index": False}),
     "normalized": ("HAPPO", SHARED, "none", {"normalize_actions": True}),
     "unclipped": ("HAPPO", SHARED, "none", {"clip_actions": False}),
 }
@@ -60,8 +62,8 @@ def greedy(algo, observations):
     layout, actions = algo.config.layout, {}
     for agent, x in observations.items():
         m, k = layout.slot_of[agent]
-        n = len(layout.groups[m])
-        row = np.concatenate([x, np.eye(n)[k]]) if n > 1 else x
+        n = layout.index_size(m)
+        row = np.concatenate([x, np.eye(n)[k]]) if n else x
         with torch.no_grad():
             out = algo.get_module(m).forward_inference(
                 {Columns.OBS: torch.as_tensor(row, dtype=torch.float32)[None]}
@@ -280,6 +282,55 @@ def test_some_of_the_agents(saved):
     everyone = policies.act(observations)
     one = policies.act({"c": observations["c"].tolist()})
     assert_equal_actions(one, {"c": everyone["c"]})
+
+
+@pytest.mark.parametrize("case", ["MAPPO, shared", "MAPPO, shared, no index", "normalized"])
+def test_a_batch_is_acted_on_as_its_rows_are(saved, case):
+    algo, path = saved[case]
+    policies = load_policies(path)
+    steps = observations_of(algo)
+    shared = "shared" in policies.layout.groups
+    agents = ["c", "a", "c", "b"] if shared else ["b"] * 4
+    rows = np.stack([x[a] for x, a in zip(steps, agents, strict=False)])
+    actions = policies.act_batch(agents, rows)
+    assert actions.shape == (4, 2)
+    for u, x, a in zip(actions, rows, agents, strict=True):
+        np.testing.assert_allclose(u, policies.act({a: x})[a], atol=1e-5)
+    # Samples: those of the policies' own generator, or of the given one.
+    policies.seed(3)
+    drawn = policies.act_batch(agents, rows, explore=True)
+    same = policies.act_batch(agents, rows, explore=True, rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(drawn, same)
+    assert not np.allclose(drawn, actions, atol=1e-3)
+    space = algo.config.layout.team.action_spaces["b"]
+    assert all(space.contains(u) for u in drawn)
+
+
+@pytest.mark.parametrize(
+    ("kind", "agents", "size", "message"),
+    [
+        ("gru", ["a", "b"], 4, "are recurrent; let them act with act"),
+        ("gru", ["a", "c"], 4, r"agents of one module, these are of \['c', 'pair'\]"),
+        ("gru", [], 4, "agents of one module"),
+        ("masked", ["b"], 5, "have action masks"),
+        ("masked", ["x"], 5, "Unknown agent 'x'"),
+        ("masked", ["a", "a"], 2, r"shape \(2, 2\); \(2, 3\) is needed"),
+    ],
+)
+def test_what_cannot_be_a_batch(exported, kind, agents, size, message):
+    with pytest.raises(TeamError, match=message):
+        load_policies(exported[kind][1]).act_batch(agents, np.zeros((len(agents), size)))
+
+
+def test_a_file_from_before_agent_index(saved, tmp_path):
+    algo, path = saved["MAPPO, shared"]
+    shutil.copytree(Path(path) / "policies", tmp_path / "policies")
+    file = tmp_path / "policies" / "team.json"
+    team = json.loads(file.read_text())
+    assert team.pop("agent_index") is True
+    file.write_text(json.dumps(team))
+    (observations,) = observations_of(algo, num=1)
+    assert_equal_actions(load_policies(tmp_path).act(observations), greedy(algo, observations))
 
 
 SCRIPT = """

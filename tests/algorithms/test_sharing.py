@@ -119,6 +119,67 @@ def test_a_shared_network_is_one_network():
     algo.stop()
 
 
+def test_agents_without_an_index_are_interchangeable():
+    config = toys.small(HAPPOConfig(), env_config=EQUAL)
+    config.multi_agent(parameter_sharing={"ac": ["a", "c"]}, agent_index=False)
+    changed, modules, algo = trained(config)
+    assert changed == modules == {"ac", "b", CRITIC}
+    assert input_sizes(algo) == {"ac": 4, "b": 4}
+    (f,) = algo.env_runner.sample(num_timesteps=4, explore=False, force_reset=True)
+    assert f.observations["ac"].shape == (2, 2, 2, 4)
+    # At the start all see the same, and so those of one network do the same.
+    first = f.actions["ac"][0, 0]
+    np.testing.assert_allclose(first[0], first[1], atol=1e-6)
+    assert not np.allclose(first[0], f.actions["b"][0, 0, 0])
+    algo.stop()
+
+
+def test_weights_go_over_to_a_larger_team(tmp_path):
+    """As docs/getting-started.md has it; the state is of one size, and so the critic goes too."""
+
+    def built(agents):
+        env_config = {"agents": dict.fromkeys(agents, 4), "state": True}
+        config = toys.small(HAPPOConfig(), env_config=env_config)
+        return config.multi_agent(parameter_sharing="full", agent_index=False).build_algo()
+
+    small, large = built("abc"), built("abcdefg")
+    small.train()
+    small.save_to_path(tmp_path)
+    modules = "learner_group/learner/rl_module"
+    large.restore_from_path(tmp_path / modules, component=modules)
+    expected, got = toys.parameters(small), toys.parameters(large)
+    assert expected.keys() == got.keys() and {m for m, _ in got} == {"shared", CRITIC}
+    assert all(torch.equal(x, got[k]) for k, x in expected.items())
+    # The runner, too, acts with them at once.
+    runner = large.env_runner
+    for (m, name), x in expected.items():
+        assert m == CRITIC or torch.equal(x, runner.module[m].get_parameter(name))
+    large.train()
+    small.stop()
+    large.stop()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"agent_index": False}, "each has its own.*parameter_sharing='full'"),
+        ({"agent_index": False, "parameter_sharing": {"one": ["b"]}}, "each has its own"),
+        ({"agent_index": None, "parameter_sharing": "full"}, "must be True or False, got None"),
+    ],
+)
+def test_agent_index_is_checked(settings, message):
+    config = toys.small(HAPPOConfig(), env_config=EQUAL).multi_agent(**settings)
+    with pytest.raises(ValueError, match=message):
+        config.validate()
+
+
+def test_a_team_of_one_needs_no_index():
+    """So that one setting serves teams of all sizes."""
+    config = toys.small(HAPPOConfig(), env_config={"agents": {"a": 4}})
+    config.multi_agent(parameter_sharing="full", agent_index=False).validate()
+    assert config.layout.observation_space("shared").shape == (4,)
+
+
 @ALGORITHMS
 @pytest.mark.parametrize("to_train", [["b"], lambda module, batch: module == "b", []])
 def test_frozen_agents(name, to_train):

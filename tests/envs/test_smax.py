@@ -19,9 +19,9 @@ STOP = 4
 @pytest.fixture(scope="module")
 def jaxmarl_smax():
     pytest.importorskip("jaxmarl")
-    from rllib_hetero.envs.smax.simulator import _import_smax
+    from jaxmarl.environments import smax
 
-    return _import_smax()
+    return smax
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,7 @@ def test_a_failed_reset():
         remade, untouched = runner.env.envs
         assert remade.seeds == sound.env.envs[0].seeds[episode:]
         assert untouched.seeds == sound.env.envs[1].seeds
+        assert failures_of(runner) == 1
 
 
 def test_a_reset_that_fails_again_is_an_error():

@@ -227,6 +227,13 @@ def test_shared_modules(sharing, kind, dies):
         assert (f.last_observations[module][..., -n:] == np.eye(n)).all()
 
 
+def test_shared_modules_without_an_index():
+    fragment, other = compare(
+        ScriptedTeam, {"agents": EQUAL}, 12, sharing="full", agent_index=False
+    )
+    assert fragment.observations["shared"].shape[-1] == other.observations["shared"].shape[-1] == 4
+
+
 def test_normalized_actions_reach_the_environment_alike():
     for settings in ({"normalize_actions": True}, {"clip_actions": False}, {"clip_actions": True}):
         _, fast, stock, _, _ = build(ScriptedTeam, {}, **settings)

@@ -5,9 +5,8 @@ Only this file imports `jax` and `jaxmarl`.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator
+from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -74,7 +73,8 @@ class Simulator:
         self._at_once = min(num_envs, _MOST_AT_ONCE)
         device = _cpu(jax)
         with jax.default_device(device), jax.enable_x64(False):
-            smax = _import_smax()
+            from jaxmarl.environments import smax
+
             # jaxmarl looks at the clock before it moves it on, and so plays one step more.
             options = {**options, "max_steps": options["max_steps"] - 1}
             self._env = smax.HeuristicEnemySMAX(
@@ -212,7 +212,7 @@ def _import_jax() -> ModuleType:
     It would otherwise take hold of the GPU, and of most of its memory. A user's JAX_PLATFORMS
     counts, and a jax that is in use already is left as it is.
     """
-    import jax
+    jax = import_module("jax")
     from jax._src.xla_bridge import backends_are_initialized  # RLlib imports jax, unused.
 
     if not backends_are_initialized() and not jax.config.jax_platforms:
@@ -228,10 +228,3 @@ def _cpu(jax: ModuleType) -> Any:
             f"SMAX runs on jax's CPU, which the setting {jax.config.jax_platforms!r} leaves out. "
             "Set JAX_PLATFORMS to a list with 'cpu' in it, such as 'cuda,cpu'."
         ) from error
-
-
-def _import_smax() -> ModuleType:
-    # jaxmarl prints which of its optional packages are missing.
-    with contextlib.redirect_stdout(io.StringIO()):
-        from jaxmarl.environments import smax
-    return smax
