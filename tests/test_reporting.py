@@ -32,7 +32,6 @@ from rllib_hetero.reporting.progress import (
     progress_line,
     row_of,
 )
-from rllib_hetero.reporting.run import _save
 
 MPE = {"scenario": "simple_spread"}
 
