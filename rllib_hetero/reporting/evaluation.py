@@ -118,7 +118,8 @@ def _as_rows(env: VectorTeamEnv, actions: Mapping[AgentID, Any]) -> dict[AgentID
     rows = {}
     for agent, space in env.team.action_spaces.items():
         action = actions.get(agent)
-        rows[agent] = np.zeros((1, *space.shape), space.dtype)
+        shape: Any = space.shape
+        rows[agent] = np.zeros((1, *shape), space.dtype)
         if action is not None:
             rows[agent][0] = action
     return rows
