@@ -21,6 +21,7 @@ from rllib_hetero import HAPPOConfig, TeamError, load_policies
 from rllib_hetero.algorithms.happo import HAPPO
 from rllib_hetero.envs import make_mpe, register_environments
 from rllib_hetero.reporting import play_episode, record_episode, run_training
+from rllib_hetero.reporting.checkpoints import save
 from rllib_hetero.reporting.curve import on_common_steps, read_column, save_curves, smooth
 from rllib_hetero.reporting.example import example_parser, run_example
 from rllib_hetero.reporting.progress import (
@@ -31,7 +32,6 @@ from rllib_hetero.reporting.progress import (
     progress_line,
     row_of,
 )
-from rllib_hetero.reporting.run import _save
 
 MPE = {"scenario": "simple_spread"}
 
@@ -139,14 +139,14 @@ def test_a_crash_while_saving_keeps_the_previous_checkpoint(tmp_path):
                 raise OSError("disk full")
 
     broken = False
-    _save(Algo(), tmp_path / "checkpoint")
+    save(Algo(), tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "half").write_text("old")
     broken = True
     with pytest.raises(OSError, match="disk full"):
-        _save(Algo(), tmp_path / "checkpoint")
+        save(Algo(), tmp_path / "checkpoint")
     assert (tmp_path / "checkpoint" / "half").read_text() == "old"
     broken = False
-    _save(Algo(), tmp_path / "checkpoint")
+    save(Algo(), tmp_path / "checkpoint")
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
     assert (tmp_path / "checkpoint" / "half").read_text() == "new"
 

@@ -18,7 +18,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.result import TRAINING_ITERATION
 
 from rllib_hetero.reporting.demo import refuse_batched, show
-from rllib_hetero.reporting.run import env_name, run_training
+from rllib_hetero.reporting.run import free_folder, run_training
 
 DEMO_STEPS = 200_000
 
@@ -79,7 +79,7 @@ def run_example(
     result = run_training(
         config,
         env_steps=target,
-        out=args.out or _free_folder(config),
+        out=args.out or free_folder(config),
         checkpoint_every=args.checkpoint_freq or None,
     )
     if args.demo and not show(config, result, episodes=demo_episodes):
@@ -134,13 +134,3 @@ def _apply(config: Any, args: argparse.Namespace) -> None:
         )
     if args.log_level is not None:
         config.debugging(log_level=args.log_level)
-
-
-def _free_folder(config: Any) -> Path:
-    """results/<algo>-<env>-s<seed>, with a number behind it if that holds a run already."""
-    name = f"{config.algo_class.__name__}-{env_name(config)}-s{config.seed}".lower()
-    folder, number = Path("results") / name, 1
-    while (folder / "progress.csv").exists():
-        number += 1
-        folder = Path("results") / f"{name}-{number}"
-    return folder

@@ -48,6 +48,11 @@ def env_steps_of(result: Mapping[str, Any]) -> int | None:
     return None if math.isnan(steps) else int(steps)
 
 
+def env_steps_so_far(algo: Any) -> int:
+    """Environment steps that an algorithm has sampled, those before its checkpoint included."""
+    return int(algo.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0))
+
+
 def row_of(
     result: Mapping[str, Any], *, iteration: int, env_steps: int, wall_s: float, steps_per_s: float
 ) -> Row:
@@ -136,6 +141,34 @@ class ProgressFile:
         self.rows: list[Row] = []
         self._columns: list[str] = []
 
+    @classmethod
+    def reopened(cls, path: Path, *, iterations: int) -> ProgressFile:
+        """The table of a run that goes on from its checkpoint.
+
+        Args:
+            path: The file; it may be missing.
+            iterations: Of the checkpoint. Later rows are removed: they are trained again.
+        """
+        table = cls(path)
+        table.rows = [row for row in cls.rows_of(path) if row["iteration"] <= iterations]
+        if table.rows:
+            table._columns = list(table.rows[0])
+            table._rewrite()
+        else:
+            path.unlink(missing_ok=True)
+        return table
+
+    @staticmethod
+    def rows_of(path: Path) -> list[Row]:
+        """The rows of a file, each with all its columns; none if there is no file."""
+        if not path.exists():
+            return []
+        text = path.read_text()
+        whole = text[: text.rfind("\n") + 1]  # a process that was killed may leave half a row
+        return [
+            {k: _parsed(v) for k, v in row.items()} for row in csv.DictReader(whole.splitlines())
+        ]
+
     def write(self, row: Row) -> None:
         self.rows.append(row)
         new = [column for column in row if column not in self._columns]
@@ -144,6 +177,9 @@ class ProgressFile:
                 self._writer(file).writerow(_cells(row))
             return
         self._columns += new
+        self._rewrite()
+
+    def _rewrite(self) -> None:
         beside = self.path.with_name(self.path.name + ".partial")
         with beside.open("w", newline="") as file:
             writer = self._writer(file)
@@ -157,6 +193,13 @@ class ProgressFile:
 
 def _cells(row: Row) -> dict[str, Any]:
     return {k: "" if math.isnan(v) else v for k, v in row.items()}
+
+
+def _parsed(cell: str) -> float:
+    """What `_cells` wrote; whole numbers stay whole."""
+    if not cell:
+        return math.nan
+    return int(cell) if cell.isdigit() else float(cell)
 
 
 def _number(value: Any) -> float:

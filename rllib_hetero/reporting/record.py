@@ -53,8 +53,6 @@ def return_convention(config: Any) -> str:
 
 def write_record(algo: Any, path: Path, *, env_steps: int) -> None:
     """Writes the settings and versions of a run. What JSON does not know is written as text."""
-    import rllib_hetero
-
     config = algo.config
     layout = getattr(config, "layout", None)
     record = {
@@ -65,6 +63,16 @@ def write_record(algo: Any, path: Path, *, env_steps: int) -> None:
         "return_convention": return_convention(config),
         "modules": None if layout is None else {m: list(a) for m, a in layout.groups.items()},
         "config": {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)},
+        **versions_and_commit(),
+    }
+    path.write_text(json.dumps(record, indent=2, default=repr, skipkeys=True) + "\n")
+
+
+def versions_and_commit() -> dict[str, Any]:
+    """With what code a run is made."""
+    import rllib_hetero
+
+    return {
         "versions": {
             "rllib_hetero": rllib_hetero.__version__,
             "ray": ray.__version__,
@@ -72,7 +80,6 @@ def write_record(algo: Any, path: Path, *, env_steps: int) -> None:
         },
         "git_commit": _git_commit(),
     }
-    path.write_text(json.dumps(record, indent=2, default=repr, skipkeys=True) + "\n")
 
 
 def _git_commit() -> str | None:

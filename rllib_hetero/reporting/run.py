@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import shutil
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rllib_hetero.reporting.checkpoints import Schedule, save
 from rllib_hetero.reporting.progress import (
     ProgressFile,
+    Row,
     clock,
     env_steps_of,
+    env_steps_so_far,
     progress_line,
     row_of,
 )
@@ -32,6 +34,8 @@ class RunResult:
         checkpoint: For `load_policies` and `Algorithm.from_checkpoint`.
         episode_return_mean: The latest mean team return; NaN if no episode ended.
         env_steps: Environment steps sampled.
+        seconds: Wall-clock seconds of training, those before a resume included.
+        stopped_by: The signal that ended the training early; None if none did.
     """
 
     folder: Path
@@ -40,6 +44,8 @@ class RunResult:
     checkpoint: Path
     episode_return_mean: float
     env_steps: int
+    seconds: float = 0.0
+    stopped_by: int | None = None
 
 
 def run_training(
@@ -48,7 +54,9 @@ def run_training(
     env_steps: int,
     out: Path | str,
     checkpoint_every: int | None = None,
+    checkpoint_every_steps: int | None = None,
     quiet: bool = False,
+    raise_when_stopped: bool = True,
 ) -> RunResult:
     """Trains until `env_steps` environment steps are sampled.
 
@@ -62,7 +70,11 @@ def run_training(
         env_steps: How many environment steps to train for; the last iteration is finished.
         out: The run's folder; made if needed.
         checkpoint_every: Also write the checkpoint after every so many iterations.
+        checkpoint_every_steps: Also write it before the first iteration, and after every so many
+            environment steps.
         quiet: Print nothing.
+        raise_when_stopped: Whether a signal is raised when all is written. If not, the result
+            says so in `stopped_by`.
 
     Returns:
         Where the results lie.
@@ -77,18 +89,28 @@ def run_training(
     if (folder / "progress.csv").exists():
         raise FileExistsError(f"{folder} holds a run already. Choose another `out`.")
     folder.mkdir(parents=True, exist_ok=True)
+    schedule = Schedule(checkpoint_every, checkpoint_every_steps)
     with running_ray(config), StopSignals() as stop:
         algo = config.build_algo()
         try:
             write_record(algo, folder / "run.json", env_steps=env_steps)
-            result = _train(algo, folder, env_steps, checkpoint_every, stop, quiet)
+            if schedule.steps:  # from now on, the run can be resumed
+                save(algo, folder / "checkpoint")
+            table = ProgressFile(folder / "progress.csv")
+            result = train(algo, table, env_steps, schedule, stop, quiet)
         finally:
             algo.stop()
-    if stop.received == signal.SIGINT:
-        raise KeyboardInterrupt
-    if stop.received is not None:
-        raise SystemExit(128 + stop.received)
+    if raise_when_stopped:
+        raise_stop(result)
     return result
+
+
+def raise_stop(result: RunResult) -> None:
+    """Raises what a process does that a signal ends."""
+    if result.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if result.stopped_by is not None:
+        raise SystemExit(128 + result.stopped_by)
 
 
 def env_name(config: Any) -> str:
@@ -100,17 +122,44 @@ def env_name(config: Any) -> str:
     return "-".join(given) or str(config.env)
 
 
-def _train(
-    algo: Any, folder: Path, target: int, every: int | None, stop: StopSignals, quiet: bool
+def free_folder(config: Any) -> Path:
+    """results/<algo>-<env>-s<seed>, with a number behind it if that holds a run already."""
+    name = f"{config.algo_class.__name__}-{env_name(config)}-s{config.seed}".lower()
+    folder, number = Path("results") / name, 1
+    while (folder / "progress.csv").exists():
+        number += 1
+        folder = Path("results") / f"{name}-{number}"
+    return folder
+
+
+def train(
+    algo: Any,
+    table: ProgressFile,
+    target: int,
+    schedule: Schedule,
+    stop: StopSignals,
+    quiet: bool = False,
 ) -> RunResult:
+    """Trains a built algorithm until `target` steps or a signal.
+
+    Args:
+        algo: New, or restored from the checkpoint that belongs to the table.
+        table: In the run's folder; rows that are there are of this run.
+        target: Environment steps, those of the table included.
+        schedule: When a checkpoint is written, beside the one at the end.
+        stop: Read between iterations.
+        quiet: Print nothing.
+    """
     say = (lambda *a: None) if quiet else (lambda *a: print(*a, flush=True))
+    folder = table.path.parent
     convention = return_convention(algo.config)
     say(f"{algo.__class__.__name__} on {algo.config.env}; {convention}; writing to {folder}")
-    table = ProgressFile(folder / "progress.csv")
     checkpoint = folder / "checkpoint"
-    latest = math.nan
-    iteration = steps = saved = 0
-    start = before = time.perf_counter()
+    iteration, steps = algo.training_iteration, env_steps_so_far(algo)
+    first_steps, first_s = steps, table.rows[-1]["wall_s"] if table.rows else 0.0
+    saved = iteration if schedule.steps or iteration else None
+    now = before = time.perf_counter()
+    start = now - first_s
     while steps < target and stop.received is None:
         result = algo.train()
         iteration += 1
@@ -123,25 +172,33 @@ def _train(
         )  # fmt: skip
         before = now
         table.write(row)
-        if not math.isnan(row["episode_return_mean"]):
-            latest = row["episode_return_mean"]
-        left = (target - steps) * (now - start) / steps if steps else math.inf
+        trained, took = steps - first_steps, now - start - first_s
+        left = (target - steps) * took / trained if trained else math.inf
         say(progress_line(row, target=target, left_s=left))
-        if every and iteration % every == 0:
-            _save(algo, checkpoint)
+        if schedule.due(iteration, steps - sampled, steps):
+            save(algo, checkpoint)
             saved = iteration
-    if saved != iteration or iteration == 0:
-        _save(algo, checkpoint)
-    result = RunResult(folder, table.path, folder / "curve.png", checkpoint, latest, steps)
+    if saved != iteration:
+        save(algo, checkpoint)
+    latest = _latest_return(table.rows)
+    result = RunResult(
+        folder, table.path, folder / "curve.png", checkpoint, latest, steps,
+        seconds=now - start, stopped_by=stop.received,
+    )  # fmt: skip
     if iteration:
         _draw(algo, result)
     ended = "stopped by a signal" if stop.received is not None else "done"
     what = "no episode ended" if math.isnan(latest) else f"team return {latest:.2f} ({convention})"
-    say(f"{ended} after {steps:,} steps, {clock(time.perf_counter() - start)}: {what}")
+    say(f"{ended} after {steps:,} steps, {clock(now - start)}: {what}")
     if iteration:
         say(f"  curve      {result.curve}")
     say(f"  checkpoint {checkpoint}")
     return result
+
+
+def _latest_return(rows: list[Row]) -> float:
+    returns = [row["episode_return_mean"] for row in rows]
+    return next((x for x in reversed(returns) if not math.isnan(x)), math.nan)
 
 
 def _draw(algo: Any, result: RunResult) -> None:
@@ -156,15 +213,3 @@ def _draw(algo: Any, result: RunResult) -> None:
         title=f"{name}, {env_name(algo.config)}, seed {algo.config.seed}",
         window=points // 20 | 1,  # odd, so centred
     )
-
-
-def _save(algo: Any, path: Path) -> None:
-    """Writes beside the previous checkpoint, then swaps; a crash leaves one of them whole."""
-    new, old = path.with_name(path.name + ".new"), path.with_name(path.name + ".old")
-    for left_over in (new, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    algo.save_to_path(str(new))
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)

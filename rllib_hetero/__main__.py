@@ -1,0 +1,8 @@
+"""The command `python -m rllib_hetero`."""
+
+import sys
+
+from rllib_hetero.cli import main
+
+if __name__ == "__main__":  # worker processes may import this file
+    sys.exit(main())

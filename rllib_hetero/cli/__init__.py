@@ -1,0 +1,5 @@
+"""The command line: train, resume, evaluate, report."""
+
+from rllib_hetero.cli.command_line import main
+
+__all__ = ["main"]

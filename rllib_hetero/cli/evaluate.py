@@ -1,0 +1,83 @@
+"""The command `evaluate`. Ray is not started, nothing is unpickled."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rllib_hetero.cli.ending import DONE, InputError, print_result
+from rllib_hetero.cli.request import json_object, named_env
+from rllib_hetero.cli.train import count
+from rllib_hetero.envs import ENVIRONMENTS
+from rllib_hetero.policies import load_policies
+from rllib_hetero.reporting.evaluation import evaluate
+from rllib_hetero.runners.env_creator import env_creator
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command and its arguments."""
+    parser = commands.add_parser("evaluate", help="play episodes with a checkpoint's policies")
+    parser.set_defaults(run=run)
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of a run")
+    parser.add_argument("--episodes", type=count, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="the first episode's")
+    parser.add_argument("--explore", action="store_true", help="sample actions; default: greedy")
+    parser.add_argument("--env", help="default: what the run was trained on, from its run.json")
+    parser.add_argument("--env-config", type=json_object, metavar="JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays, prints the result line, and returns the exit code."""
+    checkpoint = args.checkpoint.resolve()
+    if (checkpoint / "checkpoint").is_dir():
+        checkpoint = checkpoint / "checkpoint"
+    env, env_config = _environment(args, checkpoint)
+    start = time.perf_counter()
+    try:
+        played = evaluate(
+            load_policies(checkpoint),
+            env_creator(env),
+            env_config,
+            episodes=args.episodes,
+            seed=args.seed,
+            explore=args.explore,
+        )
+    except (FileNotFoundError, ImportError, ValueError) as problem:
+        raise InputError(str(problem)) from problem
+    print_result(
+        {
+            "checkpoint": str(checkpoint),
+            "env": str(env),
+            "env_config": env_config,
+            "episodes": args.episodes,
+            "seed": args.seed,
+            "explore": args.explore,
+            "return_mean": float(np.mean(played.returns)),
+            "return_std": float(np.std(played.returns)),
+            "return_min": min(played.returns),
+            "return_max": max(played.returns),
+            "episode_len_mean": float(np.mean(played.lengths)),
+            "metrics": {name: float(np.mean(x)) for name, x in played.metrics.items()},
+            "seconds": round(time.perf_counter() - start, 1),
+            "status": "done",
+        }
+    )
+    return DONE
+
+
+def _environment(args: argparse.Namespace, checkpoint: Path) -> tuple[Any, dict[str, Any]]:
+    """What to play on: as the command line says, else as the run's record beside the checkpoint."""
+    if args.env:
+        return named_env(args.env), args.env_config or {}
+    record = checkpoint.parent / "run.json"
+    if not record.exists():
+        raise InputError(f"{record} is missing, so name the environment: --env and --env-config")
+    known = json.loads(record.read_text())
+    if known["env"] not in ENVIRONMENTS:
+        raise InputError(f"the run was trained on {known['env']}: name it with --env module:Class")
+    return known["env"], known["env_config"] | (args.env_config or {})

@@ -1,0 +1,49 @@
+"""The command `resume`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from rllib_hetero.cli.ending import InputError
+from rllib_hetero.cli.train import CHECKPOINTS, add_checkpoint_every, count, end_of
+from rllib_hetero.errors import TeamError
+from rllib_hetero.reporting.resume import read_record, resume_training
+from rllib_hetero.reporting.run import env_name
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command and its arguments."""
+    parser = commands.add_parser(
+        "resume", help="go on with a run; unpickles its checkpoint, so only one you trust"
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("folder", type=Path, help="the run's folder, train's --out")
+    parser.add_argument(
+        "--env-steps", type=count, help="in all; default: what the run was started with"
+    )
+    add_checkpoint_every(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Goes on; returns the exit code."""
+    folder = args.folder.resolve()
+    try:
+        record = read_record(folder, needs_checkpoint=True)
+    except TeamError as problem:
+        raise InputError(str(problem)) from None
+    env = SimpleNamespace(env=record["env"], env_config=record["env_config"])
+    about = {"algo": record["algorithm"], "env": str(env.env), "task": env_name(env)}
+    target = args.env_steps or record["target_env_steps"]
+    return end_of(
+        about,
+        folder,
+        lambda: resume_training(
+            folder,
+            env_steps=target,
+            checkpoint_every_steps=args.checkpoint_every or max(1, target // CHECKPOINTS),
+            raise_when_stopped=False,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""The command `train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rllib_hetero.cli.ending import DONE, FAILED, InputError, after_signal, print_result
+from rllib_hetero.cli.request import json_object, make_config
+from rllib_hetero.reporting.run import RunResult, env_name, free_folder, run_training
+
+ENV_STEPS = 1_000_000
+CHECKPOINTS = 20  # in a run, unless --checkpoint-every says otherwise
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command and its arguments."""
+    parser = commands.add_parser("train", help="train an algorithm on an environment")
+    parser.set_defaults(run=run)
+    parser.add_argument("--algo", help="HAPPO, MAPPO, ...")
+    parser.add_argument("--env", help='a ready-made one ("mpe"), or "module:Class" to import')
+    parser.add_argument("--env-config", type=json_object, metavar="JSON")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="sections as .yaml, or a .py, which is executed"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="one setting, over the file's: training.lr=3e-4",
+    )  # fmt: skip
+    parser.add_argument("--env-steps", type=count, default=ENV_STEPS)
+    parser.add_argument("--out", type=Path, help="the run's folder; default: results/<run>/")
+    parser.add_argument("--seed", type=int)
+    add_checkpoint_every(parser)
+
+
+def add_checkpoint_every(parser: argparse.ArgumentParser) -> None:
+    """The argument --checkpoint-every."""
+    parser.add_argument(
+        "--checkpoint-every", type=count, metavar="STEPS",
+        help=f"environment steps between checkpoints; default: {CHECKPOINTS} in a run",
+    )  # fmt: skip
+
+
+def count(text: str) -> int:
+    """For argparse: a whole number from 1 on; "1e6" is one."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if number < 1 or number != int(number):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, got {text!r}")
+    return int(number)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains; returns the exit code."""
+    config = make_config(args)
+    folder = (args.out or free_folder(config)).resolve()
+    if (folder / "progress.csv").exists():
+        raise InputError(
+            f"{folder} holds a run already. Go on with it (`resume {folder}`), or give another "
+            "--out."
+        )
+    about = {"algo": config.algo_class.__name__, "env": str(config.env), "task": env_name(config)}
+    return end_of(
+        about,
+        folder,
+        lambda: run_training(
+            config,
+            env_steps=args.env_steps,
+            out=folder,
+            checkpoint_every_steps=args.checkpoint_every or max(1, args.env_steps // CHECKPOINTS),
+            raise_when_stopped=False,
+        ),
+    )
+
+
+def end_of(about: dict[str, Any], folder: Path, training: Callable[[], RunResult]) -> int:
+    """Trains, prints the result line, and returns the exit code."""
+    checkpoint = folder / "checkpoint"
+    try:
+        result = training()
+    except (Exception, KeyboardInterrupt) as problem:
+        # KeyboardInterrupt: a second signal, which asks for an end at once and unsaved.
+        traceback.print_exc()
+        sys.stderr.flush()
+        kept = str(checkpoint) if checkpoint.exists() else None
+        error = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        print_result({**about, "checkpoint": kept, "status": "failed", "error": error})
+        return FAILED
+    stopped = result.stopped_by is not None
+    print_result(
+        {
+            **about,
+            "env_steps": result.env_steps,
+            "return": result.episode_return_mean,
+            "checkpoint": str(result.checkpoint),
+            "seconds": round(result.seconds, 1),
+            "status": "stopped" if stopped else "done",
+        }
+    )
+    return DONE if result.stopped_by is None else after_signal(result.stopped_by)

@@ -1,0 +1,82 @@
+"""A checkpoint is whole or not there; a table fits its checkpoint."""
+
+import errno
+import math
+from pathlib import Path
+
+import pytest
+
+from rllib_hetero.reporting.checkpoints import Schedule, save, settle
+from rllib_hetero.reporting.progress import ProgressFile
+
+
+class Writer:
+    """Writes a checkpoint of two files; the disk is full before the second if told so."""
+
+    def __init__(self, text, *, disk_full=False):
+        self.text, self.disk_full = text, disk_full
+
+    def save_to_path(self, path):
+        Path(path).mkdir()
+        (Path(path) / "a").write_text(self.text)
+        if self.disk_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        (Path(path) / "b").write_text(self.text)
+
+
+def content(checkpoint):
+    return {file.name: file.read_text() for file in checkpoint.iterdir()}
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_whole_and_gives_room_back(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    save(Writer("1"), checkpoint)
+    with pytest.raises(OSError, match="No space left"):
+        save(Writer("2", disk_full=True), checkpoint)
+    assert content(checkpoint) == {"a": "1", "b": "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    save(Writer("3"), checkpoint)
+    assert content(checkpoint) == {"a": "3", "b": "3"}
+
+
+@pytest.mark.parametrize(
+    ("there", "kept"),
+    [
+        ({"checkpoint": "1", "checkpoint.new": "half"}, "1"),  # ended while writing
+        ({"checkpoint.old": "1", "checkpoint.new": "2"}, "2"),  # between the two renames
+        ({"checkpoint": "2", "checkpoint.old": "1"}, "2"),  # before the old one was removed
+        ({"checkpoint.new": "half"}, None),  # the very first
+    ],
+)
+def test_wherever_a_process_ends_one_whole_checkpoint_is_found(tmp_path, there, kept):
+    for name, text in there.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(text)
+    assert settle(tmp_path / "checkpoint") is (kept is not None)
+    assert {path.name: (path / "a").read_text() for path in tmp_path.iterdir()} == (
+        {} if kept is None else {"checkpoint": kept}
+    )
+
+
+def test_when_checkpoints_are_due():
+    assert not Schedule()
+    by_steps = Schedule(steps=100)
+    assert [by_steps.due(1, *x) for x in [(0, 99), (99, 100), (100, 199), (150, 420)]] == [
+        False, True, False, True,
+    ]  # fmt: skip
+    by_iterations = Schedule(iterations=3)
+    assert [by_iterations.due(i, 0, 1) for i in (1, 2, 3, 6)] == [False, False, True, True]
+
+
+def test_a_table_is_reopened_at_the_checkpoint(tmp_path):
+    path = tmp_path / "progress.csv"
+    path.write_text("iteration,env_steps,x\n1,40,\n2,80,0.5\n3,120,0.7\n4,16")
+    assert ProgressFile.rows_of(path)[-1]["env_steps"] == 120
+    table = ProgressFile.reopened(path, iterations=2)
+    assert [row["env_steps"] for row in table.rows] == [40, 80]
+    assert math.isnan(table.rows[0]["x"])
+    table.write({"iteration": 3, "env_steps": 120, "x": 0.9})
+    assert path.read_text() == "iteration,env_steps,x\n1,40,\n2,80,0.5\n3,120,0.9\n"
+    assert ProgressFile.reopened(path, iterations=0).rows == []
+    assert not path.exists()
+    assert ProgressFile.reopened(path, iterations=5).rows == []
