@@ -1,10 +1,11 @@
 """Runs a training and reports on it: progress, curves, checkpoints, videos.
 
-`run_training` trains and writes; `rllib_hetero.reporting.curve` draws several runs into one
+`run_training` trains and writes, and `resume_training` goes on; `rllib_hetero.reporting.curve` draws several runs into one
 picture, also from the command line; `record_episode` films trained policies.
 """
 
+from rllib_hetero.reporting.resume import resume_training
 from rllib_hetero.reporting.run import RunResult, run_training
 from rllib_hetero.reporting.video import play_episode, record_episode
 
-__all__ = ["RunResult", "play_episode", "record_episode", "run_training"]
+__all__ = ["RunResult", "play_episode", "record_episode", "resume_training", "run_training"]

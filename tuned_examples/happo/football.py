@@ -32,8 +32,9 @@ academy_3_vs_1_with_keeper                94.74   88.03
 academy_counterattack_easy                92.00   87.76
 academy_counterattack_hard                88.14   77.38
 
-No long training has been made with these settings here. For the first scenario the authors use a
-recurrent policy: `--recurrent`.
+No training of that length has been made here. The first scenario, without a GRU, one seed: a score
+rate of 0 at first, 0.3 over the last 100k of 560k steps. The authors use a recurrent policy there:
+`--recurrent`.
 """
 
 from rllib_hetero import HAPPOConfig
