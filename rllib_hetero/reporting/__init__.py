@@ -1,7 +1,8 @@
 """Runs a training and reports on it: progress, curves, checkpoints, videos.
 
-`run_training` trains and writes, and `resume_training` goes on; `rllib_hetero.reporting.curve` draws several runs into one
-picture, also from the command line; `record_episode` films trained policies.
+`run_training` trains and writes, `resume_training` goes on with its folder;
+`rllib_hetero.reporting.curve` draws several runs into one picture, also from the command line;
+`record_episode` films trained policies.
 """
 
 from rllib_hetero.reporting.resume import resume_training

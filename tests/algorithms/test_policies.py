@@ -322,17 +322,6 @@ def test_what_cannot_be_a_batch(exported, kind, agents, size, message):
         load_policies(exported[kind][1]).act_batch(agents, np.zeros((len(agents), size)))
 
 
-def test_a_file_from_before_agent_index(saved, tmp_path):
-    algo, path = saved["MAPPO, shared"]
-    shutil.copytree(Path(path) / "policies", tmp_path / "policies")
-    file = tmp_path / "policies" / "team.json"
-    team = json.loads(file.read_text())
-    assert team.pop("agent_index") is True
-    file.write_text(json.dumps(team))
-    (observations,) = observations_of(algo, num=1)
-    assert_equal_actions(load_policies(tmp_path).act(observations), greedy(algo, observations))
-
-
 SCRIPT = """
 import json, pickle, sys
 import _pickle
