@@ -182,7 +182,6 @@ MPE = ("simple_spread", "simple_reference", "simple_speaker_listener")
         ("smax", {"map": "3m", "max_steps": 20}),
         ("magent", {"scenario": "battle", "map_size": 12, "max_cycles": 20}),
         ("football", {"scenario": "academy_3_vs_1_with_keeper", "max_steps": 30}),
-        ("bimanual", {"task": "AlohaHandOver"}),
     ],
 )
 def test_registered_environments_pass(name, config):
@@ -192,7 +191,6 @@ def test_registered_environments_pass(name, config):
         "smax": "jaxmarl",
         "magent": "magent2",
         "football": "gfootball_engine",
-        "bimanual": "envpool",
     }
     if name in needed:
         pytest.importorskip(needed[name])
