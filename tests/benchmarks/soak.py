@@ -84,8 +84,10 @@ def main() -> int:
     while (left := [p for p in runners if psutil.pid_exists(p)]) and time.monotonic() < deadline:
         time.sleep(1)
     ray.shutdown()
-    # What outlived its runner has been handed to another parent, so it is looked for by session.
-    left += [p.pid for p in psutil.process_iter() if p.pid != own and _is_ours(p, own)]
+    # What outlived its runner has been handed to another parent, so it is looked for by session;
+    # the shell that started this is no such process.
+    known = {p.pid for p in (psutil.Process(), *psutil.Process().parents())}
+    left += [p.pid for p in psutil.process_iter() if p.pid not in known and _is_ours(p, own)]
     _draw(rows, args.out / "soak.png")
     return _verdict(rows, args, left)
 
