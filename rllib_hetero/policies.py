@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from ray.rllib.core import Columns
+from ray.rllib.core.rl_module import RLModule
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional.distributions import Distribution, distribution_for
@@ -323,4 +324,7 @@ def _import_class(name: str, trusted: bool) -> type:
             f"The checkpoint's policy is of the class {name!r}, which is not rllib_hetero's. If "
             "you trust its origin, load it with load_policies(path, trusted=True)."
         )
-    return getattr(importlib.import_module(module), qualname)
+    found = getattr(importlib.import_module(module), qualname, None)
+    if not (isinstance(found, type) and issubclass(found, RLModule)):
+        raise TeamError(f"The checkpoint's policy is of the class {name!r}, which is no RLModule.")
+    return found

@@ -2,4 +2,5 @@
 
 from rllib_hetero.checking.command_line import main
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

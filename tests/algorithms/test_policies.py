@@ -374,3 +374,26 @@ def test_what_is_written(saved):
     assert team["agents"] == [3, 7, 11] and team["groups"]["pair"] == [7, 11]
     weights = torch.load(folder / "pair.pt", weights_only=True)
     assert weights["body.1.weight"].shape == (16, 6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rllib_hetero.checking.__main__:main",  # a command
+        "rllib_hetero.checking:check_env",  # a function
+        "rllib_hetero.team:Team",  # a class of another kind
+        "rllib_hetero.team:nothing",
+    ],
+)
+def test_a_strangers_file_names_modules_only(saved, tmp_path, name):
+    _, path = saved["MAPPO, shared"]
+    for file in (Path(path) / "policies").iterdir():
+        (tmp_path / "policies").mkdir(exist_ok=True)
+        (tmp_path / "policies" / file.name).write_bytes(file.read_bytes())
+    description = tmp_path / "policies" / "team.json"
+    team = json.loads(description.read_text())
+    for module in team["modules"].values():
+        module["class"] = name
+    description.write_text(json.dumps(team))
+    with pytest.raises(TeamError, match="is no RLModule"):
+        load_policies(tmp_path)
