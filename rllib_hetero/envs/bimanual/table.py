@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from rllib_hetero.envs.bimanual.tasks import (
     Task,
     height_of_box,
 )
-from rllib_hetero.errors import TeamError
+from rllib_hetero.envs.refusal import refusal as env_refusal
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv
 from rllib_hetero.team import AgentID, Team
 
@@ -184,11 +185,7 @@ class TwoArms(VectorTeamEnv):
             self.observations[agent][rows] = seen[:, columns]
 
 
-def refusal(setting: str, why: str, value: str = "...") -> TeamError:
-    """The error for a setting, with the call that mends it."""
-    return TeamError(
-        f'{why} Mend it with config.environment("bimanual", env_config={{"{setting}": {value}}}).'
-    )
+refusal = partial(env_refusal, "bimanual")
 
 
 def _unbounded(size: int) -> Box:

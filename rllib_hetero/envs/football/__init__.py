@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rllib_hetero.envs.football.engine import make_core
 from rllib_hetero.envs.football.game import FootballTeamEnv
-from rllib_hetero.errors import TeamError
+from rllib_hetero.envs.refusal import refusal as env_refusal
 
 SCENARIOS: dict[str, tuple[int, int]] = {
     "academy_pass_and_shoot_with_keeper": (2, 3),
@@ -99,6 +100,4 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _refusal(key: str, why: str) -> TeamError:
-    mend = f'Mend it with config.environment("football", env_config={{"{key}": ...}}).'
-    return TeamError(f"{why} {mend}")
+_refusal = partial(env_refusal, "football")

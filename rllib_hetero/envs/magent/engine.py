@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rllib_hetero.errors import MissingExtraError, TeamError
+from rllib_hetero.envs.refusal import refusal as env_refusal
+from rllib_hetero.errors import MissingExtraError
 
 OURS, THEIRS = 0, 1
 """The teams: ours is red and starts on the left, theirs is blue."""
@@ -145,11 +147,7 @@ def mirrored_actions() -> np.ndarray:
     return np.array(mirrored, np.int32)
 
 
-def refusal(setting: str, why: str, value: str = "...") -> TeamError:
-    """The error for a setting, with the call that mends it."""
-    return TeamError(
-        f'{why} Mend it with config.environment("magent", env_config={{"{setting}": {value}}}).'
-    )
+refusal = partial(env_refusal, "magent")
 
 
 def _battle_module() -> Any:

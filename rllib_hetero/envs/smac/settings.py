@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
-from rllib_hetero.errors import TeamError
+from rllib_hetero.envs.refusal import refusal as env_refusal
 
 _FLAGS = (
     *("obs_all_health", "obs_own_health", "obs_last_action", "obs_own_pos"),
@@ -75,9 +76,7 @@ def read_settings(name: str, env_config: Mapping[str, Any], maps: Collection[str
     options = dict(env_config)
     options.pop("num_envs", None)  # meant for environments that are batched by nature
 
-    def refusal(setting: str, why: str) -> TeamError:
-        mend = f'Mend it with config.environment("{name}", env_config={{"{setting}": ...}}).'
-        return TeamError(f"{why} {mend}")
+    refusal = partial(env_refusal, name)
 
     task = options.pop("map", None)
     if not isinstance(task, str) or task not in maps:

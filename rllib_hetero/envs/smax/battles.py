@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from rllib_hetero.errors import TeamError
+from rllib_hetero.envs.refusal import refusal as env_refusal
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv
 from rllib_hetero.team import AgentID, Team
 
@@ -154,8 +155,4 @@ class SMAXBattles(VectorTeamEnv):
         self._alive[rows] = seen.alive
 
 
-def refusal(setting: str, why: str, value: str = "...") -> TeamError:
-    """The error for a setting, with the call that mends it."""
-    return TeamError(
-        f'{why} Mend it with config.environment("smax", env_config={{"{setting}": {value}}}).'
-    )
+refusal = partial(env_refusal, "smax")
