@@ -1,4 +1,4 @@
-"""The command line: train, resume, evaluate, report."""
+"""The command line: train, tune, resume, evaluate, report."""
 
 from rllib_hetero.cli.command_line import main
 

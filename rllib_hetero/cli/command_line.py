@@ -7,10 +7,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from rllib_hetero.cli import evaluate, report, resume, train
+from rllib_hetero.cli import evaluate, report, resume, train, tune
 from rllib_hetero.cli.ending import BAD_INPUT, FAILED, InputError, print_result
 
-COMMANDS = (train, resume, evaluate, report)
+COMMANDS = (train, tune, resume, evaluate, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m rllib_hetero",
-        description="Trains, resumes, evaluates and compares heterogeneous multi-agent policies.",
+        description="Trains, tunes, resumes, evaluates and compares multi-agent policies.",
         epilog="Exit codes: 0 done, 2 bad input, 3 failed, 128 + n after signal n.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rllib_hetero.reporting.redaction import without_secrets
+
 DONE = 0
 BAD_INPUT = 2  # argparse's own
 FAILED = 3
@@ -22,8 +24,11 @@ def after_signal(number: int) -> int:
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """Prints one line of JSON. Numbers that JSON does not know, such as NaN, become null."""
-    print(json.dumps(_plain(result), default=str), flush=True)
+    """Prints one line of JSON. Numbers that JSON does not know, such as NaN, become null.
+
+    What was raised may hold a server's address with a password, so credentials are left out.
+    """
+    print(json.dumps(without_secrets(_plain(result)), default=str), flush=True)
 
 
 def _plain(value: Any) -> Any:

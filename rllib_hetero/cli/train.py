@@ -11,7 +11,9 @@ from typing import Any
 
 from rllib_hetero.cli.ending import DONE, FAILED, InputError, after_signal, print_result
 from rllib_hetero.cli.request import json_object, make_config
+from rllib_hetero.errors import TeamError
 from rllib_hetero.reporting.run import RunResult, env_name, free_folder, run_training
+from rllib_hetero.reporting.tracking import TRACKERS, Tracking
 
 ENV_STEPS = 1_000_000
 CHECKPOINTS = 20  # in a run, unless --checkpoint-every says otherwise
@@ -35,6 +37,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--out", type=Path, help="the run's folder; default: results/<run>/")
     parser.add_argument("--seed", type=int)
     add_checkpoint_every(parser)
+    parser.add_argument(
+        "--track", action="append", default=[], choices=list(TRACKERS),
+        help="also send the numbers there; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--video-every", type=count, metavar="ITERATIONS", help="film an episode; default: never"
+    )
 
 
 def add_checkpoint_every(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +74,10 @@ def run(args: argparse.Namespace) -> int:
             f"{folder} holds a run already. Go on with it (`resume {folder}`), or give another "
             "--out."
         )
+    try:
+        Tracking(config, args.track, args.video_every)
+    except (ImportError, TeamError) as problem:
+        raise InputError(str(problem)) from problem
     about = {"algo": config.algo_class.__name__, "env": str(config.env), "task": env_name(config)}
     return end_of(
         about,
@@ -74,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
             env_steps=args.env_steps,
             out=folder,
             checkpoint_every_steps=args.checkpoint_every or max(1, args.env_steps // CHECKPOINTS),
+            track=args.track,
+            video_every=args.video_every,
             raise_when_stopped=False,
         ),
     )

@@ -21,9 +21,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED,
     NUM_MODULE_STEPS_TRAINED_LIFETIME,
-    WEIGHTS_SEQ_NO,
 )
-from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTION_MASK, ACTIVE, CHUNKS
@@ -44,6 +42,7 @@ from rllib_hetero.learners.minibatches import Minibatch, Rows, Share, epochs
 from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.over_time import actor_outputs_over_time, critic_values
 from rllib_hetero.learners.policy_change import PolicyChange
+from rllib_hetero.learners.restoring import RestoringLearner
 from rllib_hetero.learners.units import Chunks, SingleRows
 from rllib_hetero.reductions import (
     copy_from_first_learner,
@@ -62,7 +61,7 @@ RECORD = "record"
 """Entry: whether this step's statistics enter the metrics (the last epoch's do)."""
 
 
-class TeamLearner(TorchLearner):
+class TeamLearner(RestoringLearner):
     """Base of the on-policy learners. Subclasses say in which order actors are stepped.
 
     A subclass implements `update_actors`, a generator of minibatches, and `surrogate`, the
@@ -100,14 +99,6 @@ class TeamLearner(TorchLearner):
             params=params,
             lr_or_lr_schedule=lr,
         )
-
-    @override(Learner)
-    def set_state(self, state: StateDict) -> None:
-        if WEIGHTS_SEQ_NO in state:
-            # RLlib keeps weights that are newer than the state's. Whoever restores an earlier
-            # checkpoint wants all of it, not its optimisers under the later weights.
-            self._weights_seq_no = 0
-        super().set_state(state)
 
     # ---- the iteration ----------------------------------------------------------------------
 

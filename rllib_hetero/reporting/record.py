@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+
+from rllib_hetero.reporting.redaction import without_secrets
 
 SETTINGS = (
     "seed",
@@ -51,8 +54,11 @@ def return_convention(config: Any) -> str:
     return "shared reward counted once"
 
 
-def write_record(algo: Any, path: Path, *, env_steps: int) -> None:
-    """Writes the settings and versions of a run. What JSON does not know is written as text."""
+def record_of(algo: Any, *, env_steps: int) -> dict[str, Any]:
+    """The settings and versions of a run, as plain data. What JSON does not know becomes text.
+
+    No text holds a credential of the environment: see `without_secrets`.
+    """
     config = algo.config
     layout = getattr(config, "layout", None)
     record = {
@@ -65,7 +71,14 @@ def write_record(algo: Any, path: Path, *, env_steps: int) -> None:
         "config": {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)},
         **versions_and_commit(),
     }
-    path.write_text(json.dumps(record, indent=2, default=repr, skipkeys=True) + "\n")
+    return without_secrets(json.loads(json.dumps(record, default=repr, skipkeys=True)))
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Writes the file whole, or leaves the one that is there."""
+    beside = path.with_name(path.name + ".partial")
+    beside.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(beside, path)
 
 
 def versions_and_commit() -> dict[str, Any]:

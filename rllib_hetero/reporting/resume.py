@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_hetero.errors import TeamError
 from rllib_hetero.reporting.checkpoints import Schedule, settle
 from rllib_hetero.reporting.progress import ProgressFile, env_steps_so_far
-from rllib_hetero.reporting.record import versions_and_commit
+from rllib_hetero.reporting.record import versions_and_commit, write_record
 from rllib_hetero.reporting.run import RunResult, raise_stop, train
 from rllib_hetero.reporting.session import StopSignals, running_ray
+from rllib_hetero.reporting.tracking import Tracking
 
 
 def resume_training(
@@ -28,7 +28,7 @@ def resume_training(
     quiet: bool = False,
     raise_when_stopped: bool = True,
 ) -> RunResult:
-    """Goes on with a run of `run_training` from its last checkpoint, with the same settings.
+    """Goes on with a run of `run_training` from its last checkpoint: same settings, same trackers.
 
     Rows of `progress.csv` after that checkpoint are removed: these steps are trained again. What
     the resume was done with is added to `run.json`, under "resumed".
@@ -53,7 +53,9 @@ def resume_training(
     checkpoint = folder / "checkpoint"
     target = env_steps or record["target_env_steps"]
     schedule = Schedule(checkpoint_every, checkpoint_every_steps)
-    with running_ray(_config(checkpoint)), StopSignals() as stop:
+    config = _config(checkpoint)
+    tracking = Tracking.of_record(config, record)
+    with running_ray(config), StopSignals() as stop:
         algo = Algorithm.from_checkpoint(str(checkpoint))
         try:
             path = folder / "progress.csv"
@@ -61,8 +63,10 @@ def resume_training(
             table = ProgressFile.reopened(path, iterations=algo.training_iteration)
             if not quiet:
                 print(_where(algo, lost), flush=True)
-            _note(folder / "run.json", record, algo, target, lost)
-            result = train(algo, table, target, schedule, stop, quiet)
+            _note(record, algo, target, lost)
+            with tracking.following(folder, record, stop):
+                write_record(record, folder / "run.json")
+                result = train(algo, table, target, schedule, stop, tracking, quiet)
         finally:
             algo.stop()
     if raise_when_stopped:
@@ -111,8 +115,8 @@ def _where(algo: Any, lost: int) -> str:
     return f"going on from the checkpoint at {steps:,} steps{again}"
 
 
-def _note(path: Path, record: dict[str, Any], algo: Any, target: int, lost: int) -> None:
-    """Adds this resume to the run's record, which is replaced whole."""
+def _note(record: dict[str, Any], algo: Any, target: int, lost: int) -> None:
+    """Adds this resume to the run's record."""
     resumed = {
         "env_steps": env_steps_so_far(algo),
         "iteration": algo.training_iteration,
@@ -121,6 +125,3 @@ def _note(path: Path, record: dict[str, Any], algo: Any, target: int, lost: int)
     }
     record["target_env_steps"] = target
     record.setdefault("resumed", []).append(resumed)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(beside, path)

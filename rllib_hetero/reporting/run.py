@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from rllib_hetero.reporting.progress import (
     progress_line,
     row_of,
 )
-from rllib_hetero.reporting.record import return_convention, write_record
+from rllib_hetero.reporting.record import record_of, return_convention, write_record
 from rllib_hetero.reporting.session import StopSignals, running_ray
+from rllib_hetero.reporting.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ def run_training(
     out: Path | str,
     checkpoint_every: int | None = None,
     checkpoint_every_steps: int | None = None,
+    track: Iterable[str] = (),
+    video_every: int | None = None,
     quiet: bool = False,
     raise_when_stopped: bool = True,
 ) -> RunResult:
@@ -72,6 +76,9 @@ def run_training(
         checkpoint_every: Also write the checkpoint after every so many iterations.
         checkpoint_every_steps: Also write it before the first iteration, and after every so many
             environment steps.
+        track: Where the numbers go besides `progress.csv`: "tensorboard", "wandb", "mlflow".
+        video_every: Film a greedy episode after every so many iterations, into `videos/` and to
+            the trackers.
         quiet: Print nothing.
         raise_when_stopped: Whether a signal is raised when all is written. If not, the result
             says so in `stopped_by`.
@@ -81,6 +88,8 @@ def run_training(
 
     Raises:
         FileExistsError: If the folder holds a run already.
+        MissingExtraError: If a tracker's library, or what films need, is not installed.
+        TeamError: If there is no such tracker, or the environment cannot be filmed.
         KeyboardInterrupt: After SIGINT, when all is written.
         SystemExit: After SIGTERM, when all is written; the exit status is 143.
         Exception: Whatever `algo.train()` raises; table and last checkpoint stay.
@@ -88,16 +97,19 @@ def run_training(
     folder = Path(out).resolve()
     if (folder / "progress.csv").exists():
         raise FileExistsError(f"{folder} holds a run already. Choose another `out`.")
-    folder.mkdir(parents=True, exist_ok=True)
     schedule = Schedule(checkpoint_every, checkpoint_every_steps)
+    tracking = Tracking(config, track, video_every)
+    folder.mkdir(parents=True, exist_ok=True)
     with running_ray(config), StopSignals() as stop:
         algo = config.build_algo()
         try:
-            write_record(algo, folder / "run.json", env_steps=env_steps)
-            if schedule.steps:  # from now on, the run can be resumed
-                save(algo, folder / "checkpoint")
-            table = ProgressFile(folder / "progress.csv")
-            result = train(algo, table, env_steps, schedule, stop, quiet)
+            record = record_of(algo, env_steps=env_steps)
+            with tracking.following(folder, record, stop):
+                write_record(record, folder / "run.json")
+                if schedule.steps:  # from now on, the run can be resumed
+                    save(algo, folder / "checkpoint")
+                table = ProgressFile(folder / "progress.csv")
+                result = train(algo, table, env_steps, schedule, stop, tracking, quiet)
         finally:
             algo.stop()
     if raise_when_stopped:
@@ -138,6 +150,7 @@ def train(
     target: int,
     schedule: Schedule,
     stop: StopSignals,
+    tracking: Tracking,
     quiet: bool = False,
 ) -> RunResult:
     """Trains a built algorithm until `target` steps or a signal.
@@ -148,6 +161,7 @@ def train(
         target: Environment steps, those of the table included.
         schedule: When a checkpoint is written, beside the one at the end.
         stop: Read between iterations.
+        tracking: Is told every row.
         quiet: Print nothing.
     """
     say = (lambda *a: None) if quiet else (lambda *a: print(*a, flush=True))
@@ -158,9 +172,10 @@ def train(
     iteration, steps = algo.training_iteration, env_steps_so_far(algo)
     first_steps, first_s = steps, table.rows[-1]["wall_s"] if table.rows else 0.0
     saved = iteration if schedule.steps or iteration else None
-    now = before = time.perf_counter()
+    now = time.perf_counter()
     start = now - first_s
     while steps < target and stop.received is None:
+        before = time.perf_counter()  # after checkpoints and films: they are not slow sampling
         result = algo.train()
         iteration += 1
         now = time.perf_counter()
@@ -170,7 +185,6 @@ def train(
             result, iteration=iteration, env_steps=steps, wall_s=now - start,
             steps_per_s=sampled / (now - before),
         )  # fmt: skip
-        before = now
         table.write(row)
         trained, took = steps - first_steps, now - start - first_s
         left = (target - steps) * took / trained if trained else math.inf
@@ -178,6 +192,7 @@ def train(
         if schedule.due(iteration, steps - sampled, steps):
             save(algo, checkpoint)
             saved = iteration
+        tracking.log(row, algo)
     if saved != iteration:
         save(algo, checkpoint)
     latest = _latest_return(table.rows)

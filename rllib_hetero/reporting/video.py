@@ -57,7 +57,7 @@ def record_episode(
                 env,
                 seed=seed,
                 max_steps=max_steps,
-                on_step=lambda: writer.append_data(_frame(env)),
+                on_step=lambda: writer.append_data(frame_of(env)),
             )
     except BaseException:
         path.unlink(missing_ok=True)  # half a video
@@ -140,7 +140,12 @@ def _writer(path: Path, fps: int) -> Any:
     return imageio.get_writer(path, mode="I", fps=fps, macro_block_size=2)
 
 
-def _frame(env: MultiAgentEnv) -> np.ndarray:
+def frame_of(env: MultiAgentEnv) -> np.ndarray:
+    """The environment's picture of the moment, (height, width, 3) uint8.
+
+    Raises:
+        TeamError: If it gives none, or cannot render here.
+    """
     try:
         frame = env.render()
     except Exception as error:

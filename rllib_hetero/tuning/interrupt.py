@@ -1,0 +1,23 @@
+"""Ends a running search in order when SIGINT or SIGTERM comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from rllib_hetero.reporting.session import StopSignals
+
+
+class StopSearch(StopSignals):
+    """Tune saves the search and ends it on SIGUSR1; `received` then says what came.
+
+    Tune's own handling of SIGINT has to be off: it would hide the signal from us.
+    """
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self.received is not None or not callable(signal.getsignal(signal.SIGUSR1)):
+            raise KeyboardInterrupt
+        self.received = number
+        os.write(2, b"Saving the search's state, then stopping. Once more stops at once.\n")
+        signal.raise_signal(signal.SIGUSR1)

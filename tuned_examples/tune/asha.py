@@ -1,0 +1,52 @@
+"""ASHA: many settings are begun, and the best quarter of them goes on.
+
+Settings are drawn at random from the default space of each algorithm, and each is tried with two
+seeds. At 1/16 and at 1/4 of the steps a trial stops unless it is among the best quarter of those
+that have come as far.
+
+How to run this script
+----------------------
+`pip install 'rllib_hetero[report]'`, then
+`python tuned_examples/tune/asha.py --out results/asha`
+
+After the driver was killed, the same line with `--resume` goes on. The folder then holds
+`results.md`, a row for each algorithm, and `trials.csv`, one for each trial.
+"""
+
+import argparse
+
+from rllib_hetero import ALGORITHMS
+from rllib_hetero.tuning import Plan, make_study
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--algo", nargs="+", choices=list(ALGORITHMS), default=["HAPPO", "MAPPO"])
+parser.add_argument("--env-steps", type=int, default=100_000, help="of each trial")
+parser.add_argument("--out", default="results/asha")
+parser.add_argument("--resume", action="store_true")
+
+
+def make_config(args, algo=None):
+    return (
+        ALGORITHMS[algo or args.algo[0]]
+        .get_default_config()
+        .environment("matrix_game", env_config={"game": "climbing"})
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=10)
+        .rl_module(model_config={"hidden_sizes": [32]})
+        .training(train_batch_size_per_learner=500)
+    )
+
+
+def study_of(args):
+    plan = Plan(
+        env_steps=args.env_steps,
+        scheduler="asha",
+        num_samples=16,
+        seeds=(1, 2),
+    )
+    return make_study([make_config(args, algo) for algo in args.algo], plan, args.out)
+
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    result = study_of(args).fit(resume=args.resume)
+    print(result.table.read_text())
