@@ -14,7 +14,7 @@ SETUP := $(VENV)/.setup-done
 DOCS_SETUP := $(VENV)/.docs-setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test football lint types format bench tables docs demo clean
+.PHONY: help setup test football lint types format bench scaling tables docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,7 +27,7 @@ $(BIN)/python:
 # torch first: requirements/test.txt says why.
 $(SETUP): pyproject.toml setup.py $(PINS) | $(BIN)/python
 	$(PIP) -r requirements/test.txt -c requirements/constraints.txt
-	$(PIP) -e '.[mpe,mamujoco,smax,magent,hands,video,report,dev]' -c requirements/constraints.txt
+	$(PIP) -e '.[mpe,mamujoco,smax,magent,hands,video,tensorboard,wandb,optuna,report,dev]' -c requirements/constraints.txt
 	@touch $@
 
 $(DOCS_SETUP): $(SETUP)
@@ -54,6 +54,9 @@ format: $(SETUP)  ## let ruff mend and format
 
 bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/ratios.py
+
+scaling: $(SETUP)  ## measure throughput by the number of env runners
+	$(BIN)/python tests/benchmarks/scaling.py
 
 tables: $(SETUP)  ## renew the documentation's tables of algorithms
 	$(BIN)/python -m rllib_hetero.reporting.algorithm_tables README.md docs/index.md docs/algorithms/*.md

@@ -942,6 +942,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_the_module_runs(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["", "matrix_game", '{"game": "climbing"}', "--steps", "5"])
+    monkeypatch.delitem(sys.modules, "rllib_hetero.checking.__main__", raising=False)
     with pytest.raises(SystemExit) as status:
         runpy.run_module("rllib_hetero.checking", run_name="__main__")
     assert status.value.code == 0

@@ -65,7 +65,5 @@ class RestoringLearner(TorchLearner):
                 if epsilon is not None:
                     group["eps"] = epsilon
             schedule = self._optimizer_lr_schedules.get(optimizer)
-            # Where the steps are not known, as in checkpoints of earlier versions, a schedule's
-            # rate stays the checkpoint's.
-            if schedule is not None and not (schedule.use_schedule and self._env_steps is None):
+            if schedule is not None:
                 self._set_optimizer_lr(optimizer, lr=schedule.update(self._env_steps or 0))

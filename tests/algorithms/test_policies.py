@@ -379,7 +379,7 @@ def test_what_is_written(saved):
 @pytest.mark.parametrize(
     "name",
     [
-        "rllib_hetero.checking.__main__:main",  # a command
+        "rllib_hetero.cli:main",  # a command
         "rllib_hetero.checking:check_env",  # a function
         "rllib_hetero.team:Team",  # a class of another kind
         "rllib_hetero.team:nothing",
