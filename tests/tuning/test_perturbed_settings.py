@@ -91,17 +91,6 @@ def test_a_new_schedule_goes_on_at_the_checkpoints_steps(tmp_path):
     assert sorted(rate for _, rate in used) == pytest.approx([9e-4] * len(used)) and used
 
 
-def test_a_checkpoint_without_steps_keeps_a_schedules_rate(tmp_path):
-    algo = on_game(lr=[[0, 1e-3], [400, 0.0]]).build_algo()
-    algo.train()
-    state = algo.get_state()
-    del state["learner_group"]["learner"]["env_steps_sampled"]
-    algo.train()
-    algo.set_state(state)  # as written by an earlier version
-    assert rates(algo) == pytest.approx(dict.fromkeys(rates(algo), 9e-4))
-    algo.stop()
-
-
 class Recording(HAPPOLearner):
     """Logs what its steps are made with, read where it is used."""
 
