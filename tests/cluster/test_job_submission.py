@@ -15,7 +15,7 @@ from ray.job_submission import JobStatus
 pytest.importorskip("mpe2")
 pytest.importorskip(
     "ray.dashboard.optional_deps",
-    reason="the job server is not installed: pip install 'ray[default]'",
+    reason="the job server is not installed: pip install 'rllib_hetero[jobs]'",
 )
 
 from head import running_head
