@@ -1,13 +1,18 @@
-"""ASHA: many settings are begun, and the best quarter of them goes on.
+"""Searches the settings of HAPPO and MAPPO on the climbing game: by ASHA, PBT or Optuna.
 
-Settings are drawn at random from the default space of each algorithm, and each is tried with two
-seeds. At 1/16 and at 1/4 of the steps a trial stops unless it is among the best quarter of those
-that have come as far.
+asha      Settings are drawn at random. At 1/16 and at 1/4 of the steps a trial stops unless it is
+          among the best quarter of those that have come as far.
+pbt       A population goes on side by side. At every twentieth of the steps, a trial of the worst
+          quarter takes over the weights and settings of one of the best, and perturbs the
+          settings. Each seed has a population of its own.
+optuna    Settings are proposed by what earlier trials have come to. Each proposal is tried with
+          both seeds, and Optuna is told their mean. It learns from trials that have ended, so only
+          four run at once.
 
 How to run this script
 ----------------------
-`pip install 'rllib_hetero[report]'`, then
-`python tuned_examples/tune/asha.py --out results/asha`
+`pip install 'rllib_hetero[optuna,report]'`, then
+`python tuned_examples/tune/climbing.py --method pbt --out results/pbt`
 
 After the driver was killed, the same line with `--resume` goes on. The folder then holds
 `results.md`, a row for each algorithm, and `trials.csv`, one for each trial.
@@ -18,10 +23,17 @@ import argparse
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.tuning import Plan, make_study
 
+METHODS = {
+    "asha": {"scheduler": "asha", "num_samples": 16},
+    "pbt": {"scheduler": "pbt", "num_samples": 8},
+    "optuna": {"search": "optuna", "num_samples": 16, "max_concurrent": 4},
+}
+
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--method", choices=METHODS, default="asha")
 parser.add_argument("--algo", nargs="+", choices=list(ALGORITHMS), default=["HAPPO", "MAPPO"])
 parser.add_argument("--env-steps", type=int, default=100_000, help="of each trial")
-parser.add_argument("--out", default="results/asha")
+parser.add_argument("--out", default="results/climbing")
 parser.add_argument("--resume", action="store_true")
 
 
@@ -37,12 +49,7 @@ def make_config(args, algo=None):
 
 
 def study_of(args):
-    plan = Plan(
-        env_steps=args.env_steps,
-        scheduler="asha",
-        num_samples=16,
-        seeds=(1, 2),
-    )
+    plan = Plan(env_steps=args.env_steps, seeds=(1, 2), **METHODS[args.method])
     return make_study([make_config(args, algo) for algo in args.algo], plan, args.out)
 
 
