@@ -1,5 +1,5 @@
 # Everything runs in a virtual environment that make creates and fills by itself.
-#   make test     what CI runs
+#   make test     what CI runs, in two processes; PYTEST_ARGS="-n 0" in one
 #   make demo     trains on a small task and shows that it learns
 # PYTHON chooses the interpreter (3.10 to 3.12), VENV another place for the environment.
 
@@ -35,7 +35,7 @@ $(DOCS_SETUP): $(SETUP)
 	@touch $@
 
 test: lint types  ## lint, type check and run the quick tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 football: $(SETUP)  ## compile the football engine into wheels/, install and test it (Debian 12, Python 3.11)
 	scripts/build_football_wheel.sh wheels $(BIN)/python
