@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -65,6 +66,7 @@ class TeamConfig(AlgorithmConfig):
         self.exploration_config: dict = {}
         self.parameter_sharing: ParameterSharing = "none"
         self.agent_index = True
+        self.env_timeout_s: float | None = None
         # Read from the environment by validate().
         self.layout: Layout = None  # type: ignore[assignment]
         self.batched_env = False
@@ -99,6 +101,20 @@ class TeamConfig(AlgorithmConfig):
             self.parameter_sharing = parameter_sharing
         if agent_index is not NotProvided:
             self.agent_index = agent_index
+        return self
+
+    @override(AlgorithmConfig)
+    def fault_tolerance(self, *, env_timeout_s: float | None = NotProvided, **kwargs: Any) -> Self:
+        """Sets what is done about environments that hang, and RLlib's other settings of faults.
+
+        Args:
+            env_timeout_s: Seconds that one step, or one reset, of all environments of a remote
+                runner may take. A runner that takes longer is ended and replaced. None: for ever.
+            kwargs: RLlib's other arguments, such as `restart_failed_sub_environments`.
+        """
+        super().fault_tolerance(**kwargs)
+        if env_timeout_s is not NotProvided:
+            self.env_timeout_s = env_timeout_s
         return self
 
     @override(AlgorithmConfig)
@@ -197,6 +213,8 @@ class TeamConfig(AlgorithmConfig):
                 "Agents act in sequence on the team env runner only: remove "
                 "config.env_runners(env_runner_cls=...)."
             )
+        if self.env_timeout_s is not None:
+            self._validate_env_timeout(fast)
         self._validate_agent_index()
         self._validate_model_config()
         if not fast and self._rl_module_spec is None and self.model_config.get("recurrent"):
@@ -204,6 +222,31 @@ class TeamConfig(AlgorithmConfig):
                 "Recurrent policies run on the team env runner only: remove "
                 "config.env_runners(env_runner_cls=...), or set "
                 "config.rl_module(model_config={'recurrent': None})."
+            )
+
+    def _validate_env_timeout(self, fast: bool) -> None:
+        seconds = self.env_timeout_s
+        if (
+            not isinstance(seconds, (int, float))
+            or isinstance(seconds, bool)
+            or not 0 < seconds < threading.TIMEOUT_MAX
+        ):
+            self._value_error(
+                f"`env_timeout_s` must be a number of seconds above 0, or None, got {seconds!r}. "
+                "Set it with config.fault_tolerance(env_timeout_s=300)."
+            )
+        if not fast:
+            self._value_error(
+                "`env_timeout_s` is kept by the team env runner only: remove "
+                "config.env_runners(env_runner_cls=...), or "
+                "config.fault_tolerance(env_timeout_s=...)."
+            )
+        # Evaluation without runners of its own is in the driver, and goes without a limit.
+        if self.num_env_runners == 0 and not self.in_evaluation:
+            self._value_error(
+                "`env_timeout_s` ends the process of an environment that hangs, which without "
+                "remote runners is the driver: set config.env_runners(num_env_runners=1) or more, "
+                "or remove config.fault_tolerance(env_timeout_s=...)."
             )
 
     def _validate_agent_index(self) -> None:

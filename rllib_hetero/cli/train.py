@@ -114,6 +114,7 @@ def end_of(about: dict[str, Any], folder: Path, training: Callable[[], RunResult
             "env_steps": result.env_steps,
             "return": result.episode_return_mean,
             "checkpoint": str(result.checkpoint),
+            "failed_checkpoints": result.failed_checkpoints,
             "seconds": round(result.seconds, 1),
             "status": "stopped" if stopped else "done",
         }

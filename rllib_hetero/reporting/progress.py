@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import os
 import re
@@ -40,6 +41,8 @@ EVALUATION = f"{EVALUATION_RESULTS}/{EPISODE_RETURN_MEAN}"
 _OF_RLLIB = re.compile(r"(num|episode|agent|module)_|time|sample$|weights_seq|.*(timer|connector)")
 
 Row = dict[str, float]
+
+logger = logging.getLogger(__name__)
 
 
 def env_steps_of(result: Mapping[str, Any]) -> int | None:
@@ -134,12 +137,15 @@ class ProgressFile:
 
     Columns that turn up later (evaluation, say) widen the table: the file is then written anew
     beside the old one and put in its place.
+
+    Where the disk is full, rows are kept and written as soon as there is room.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
         self._columns: list[str] = []
+        self._behind = False  # rows are missing in the file, or half written
 
     @classmethod
     def reopened(cls, path: Path, *, iterations: int) -> ProgressFile:
@@ -172,12 +178,25 @@ class ProgressFile:
     def write(self, row: Row) -> None:
         self.rows.append(row)
         new = [column for column in row if column not in self._columns]
-        if not new:
-            with self.path.open("a", newline="") as file:
-                self._writer(file).writerow(_cells(row))
-            return
         self._columns += new
-        self._rewrite()
+        try:
+            if new or self._behind:
+                self._rewrite()
+            else:
+                with self.path.open("a", newline="") as file:
+                    self._writer(file).writerow(_cells(row))
+        except OSError as problem:
+            self._behind = True
+            logger.warning("%s was NOT written, and will be again: %s", self.path, problem)
+
+    def complete(self) -> None:
+        """Writes rows that are still missing in the file.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        if self._behind:
+            self._rewrite()
 
     def _rewrite(self) -> None:
         beside = self.path.with_name(self.path.name + ".partial")
@@ -186,6 +205,7 @@ class ProgressFile:
             writer.writeheader()
             writer.writerows(map(_cells, self.rows))
         os.replace(beside, self.path)
+        self._behind = False
 
     def _writer(self, file: Any) -> csv.DictWriter:
         return csv.DictWriter(file, self._columns, restval="", lineterminator="\n")

@@ -6,11 +6,12 @@ import math
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rllib_hetero.reporting.checkpoints import Schedule, save
+from rllib_hetero.reporting.checkpoints import Saver, Schedule, save
 from rllib_hetero.reporting.progress import (
     ProgressFile,
     Row,
@@ -38,6 +39,7 @@ class RunResult:
         env_steps: Environment steps sampled.
         seconds: Wall-clock seconds of training, those before a resume included.
         stopped_by: The signal that ended the training early; None if none did.
+        failed_checkpoints: How many times a checkpoint could not be written; the last one could.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class RunResult:
     env_steps: int
     seconds: float = 0.0
     stopped_by: int | None = None
+    failed_checkpoints: int = 0
 
 
 def run_training(
@@ -92,7 +95,8 @@ def run_training(
         TeamError: If there is no such tracker, or the environment cannot be filmed.
         KeyboardInterrupt: After SIGINT, when all is written.
         SystemExit: After SIGTERM, when all is written; the exit status is 143.
-        Exception: Whatever `algo.train()` raises; table and last checkpoint stay.
+        Exception: Whatever `algo.train()` raises, or writing the first or the last checkpoint;
+            table and last whole checkpoint stay. One in between that fails is a warning.
     """
     folder = Path(out).resolve()
     if (folder / "progress.csv").exists():
@@ -164,14 +168,14 @@ def train(
         tracking: Is told every row.
         quiet: Print nothing.
     """
-    say = (lambda *a: None) if quiet else (lambda *a: print(*a, flush=True))
+    say = (lambda text: None) if quiet else _say
     folder = table.path.parent
     convention = return_convention(algo.config)
     say(f"{algo.__class__.__name__} on {algo.config.env}; {convention}; writing to {folder}")
     checkpoint = folder / "checkpoint"
     iteration, steps = algo.training_iteration, env_steps_so_far(algo)
     first_steps, first_s = steps, table.rows[-1]["wall_s"] if table.rows else 0.0
-    saved = iteration if schedule.steps or iteration else None
+    saver = Saver(checkpoint, schedule, iteration if schedule.steps or iteration else None)
     now = time.perf_counter()
     start = now - first_s
     while steps < target and stop.received is None:
@@ -189,16 +193,14 @@ def train(
         trained, took = steps - first_steps, now - start - first_s
         left = (target - steps) * took / trained if trained else math.inf
         say(progress_line(row, target=target, left_s=left))
-        if schedule.due(iteration, steps - sampled, steps):
-            save(algo, checkpoint)
-            saved = iteration
+        saver.after(algo, iteration, steps - sampled, steps)
         tracking.log(row, algo)
-    if saved != iteration:
-        save(algo, checkpoint)
+    saver.at_the_end(algo, iteration)
+    table.complete()
     latest = _latest_return(table.rows)
     result = RunResult(
         folder, table.path, folder / "curve.png", checkpoint, latest, steps,
-        seconds=now - start, stopped_by=stop.received,
+        seconds=now - start, stopped_by=stop.received, failed_checkpoints=saver.failures,
     )  # fmt: skip
     if iteration:
         _draw(algo, result)
@@ -209,6 +211,11 @@ def train(
         say(f"  curve      {result.curve}")
     say(f"  checkpoint {checkpoint}")
     return result
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # where the output goes to a full disk, or to nobody any more
+        print(text, flush=True)
 
 
 def _latest_return(rows: list[Row]) -> float:

@@ -43,6 +43,7 @@ from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.finished import FinishedEpisodes
 from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.runners.hang_guard import HangGuard
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
@@ -108,6 +109,12 @@ class TeamEnvRunner(MultiAgentEnvRunner):
 
     @override(MultiAgentEnvRunner)
     def make_env(self) -> None:
+        # A process of its own only: the driver must not be ended.
+        self._guard = HangGuard(self.config.env_timeout_s if self.worker_index else None)
+        with self._guard:
+            self._make_env()
+
+    def _make_env(self) -> None:
         if self.env is not None:
             self.env.close()
         num_envs = self.config.num_envs_per_env_runner
@@ -167,6 +174,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         envs = list(envs)
         seeds = [self._reset_seed(e) if self.env.seeded else None for e in envs]
         failed_before = self.env.failed_resets
+        self._guard.alive()
         self.env.reset(envs, seeds)
         self._count_failures(self.env.failed_resets - failed_before)
         self._acting.memories.reset(envs)
@@ -224,7 +232,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             raise ValueError("Give `num_timesteps` or `num_episodes`, not both.")
         explore = self.config.explore if explore is None else explore
         self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
-        with self.metrics.log_time(SAMPLE_TIMER), _few_threads(self.config):
+        with self.metrics.log_time(SAMPLE_TIMER), _few_threads(self.config), self._guard:
             try:
                 if num_timesteps is None and num_episodes is None:
                     if self.config.batch_mode == "complete_episodes":
@@ -282,6 +290,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             self._acting.act(recorder, t, self.env)
             actions = self._actions_for_env(recorder, t, as_they_are=random_actions)
             between = time.perf_counter()
+            self._guard.alive()
             try:
                 outcome = self.env.step(actions)
             except TeamDataError:

@@ -1,12 +1,14 @@
 """A checkpoint is whole or not there; a table fits its checkpoint."""
 
 import errno
+import logging
 import math
 from pathlib import Path
 
 import pytest
 
-from rllib_hetero.reporting.checkpoints import Schedule, save, settle
+from rllib_hetero.reporting import checkpoints
+from rllib_hetero.reporting.checkpoints import Saver, Schedule, save, settle
 from rllib_hetero.reporting.progress import ProgressFile
 
 
@@ -56,6 +58,64 @@ def test_wherever_a_process_ends_one_whole_checkpoint_is_found(tmp_path, there, 
     assert {path.name: (path / "a").read_text() for path in tmp_path.iterdir()} == (
         {} if kept is None else {"checkpoint": kept}
     )
+
+
+def test_training_goes_on_where_the_disk_is_full_and_tries_again(tmp_path, caplog, monkeypatch):
+    checkpoint = tmp_path / "checkpoint"
+    saver = Saver(checkpoint, Schedule(iterations=5), saved=None)
+    full = Writer("x", disk_full=True)
+
+    def after(iteration, algo):
+        with caplog.at_level(logging.WARNING):
+            caplog.clear()
+            saver.after(algo, iteration, iteration - 1, iteration)
+        return caplog.text
+
+    assert after(4, full) == "" and saver.failures == 0
+    assert "NOT written: OSError" in (told := after(5, full)) and "there is none yet" in told
+    assert saver.failures == 1 and list(tmp_path.iterdir()) == []
+    # Not before a minute is over, as writing may take long; then whether one is due or not.
+    assert after(6, Writer("6")) == "" and not checkpoint.exists()
+    monkeypatch.setattr(checkpoints, "RETRY_S", -1.0)
+    after(10, full)
+    assert saver.failures == 2
+    assert after(11, Writer("11")) == "" and content(checkpoint) == {"a": "11", "b": "11"}
+    assert after(12, Writer("12")) == "" and content(checkpoint) == {"a": "11", "b": "11"}
+    assert "whole one (iteration 11)" in after(15, full)
+    # At the end nothing can be tried again later.
+    with pytest.raises(OSError, match="No space left"):
+        saver.at_the_end(full, 16)
+    assert content(checkpoint) == {"a": "11", "b": "11"}
+    saver.at_the_end(Writer("16"), 16)
+    assert content(checkpoint) == {"a": "16", "b": "16"}
+
+
+def test_a_checkpoint_of_the_last_iteration_is_not_written_twice(tmp_path):
+    saver = Saver(tmp_path / "checkpoint", Schedule(steps=10), saved=0)
+    saver.after(Writer("1"), 1, 0, 10)
+    saver.at_the_end(Writer("again"), 1)
+    assert content(tmp_path / "checkpoint") == {"a": "1", "b": "1"}
+
+
+def test_rows_wait_until_the_disk_has_room(tmp_path, monkeypatch):
+    path = tmp_path / "progress.csv"
+    table = ProgressFile(path)
+    table.write({"iteration": 1, "x": 0.5})
+    whole = path.read_text()
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        table.write({"iteration": 2, "x": 0.6})
+        with pytest.raises(OSError, match="No space left"):
+            table.complete()
+    assert path.read_text() == whole
+    table.write({"iteration": 3, "x": 0.7})
+    assert path.read_text() == "iteration,x\n1,0.5\n2,0.6\n3,0.7\n"
+    table.complete()
+    assert [row["iteration"] for row in ProgressFile.rows_of(path)] == [1, 2, 3]
 
 
 def test_when_checkpoints_are_due():
