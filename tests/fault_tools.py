@@ -80,6 +80,17 @@ class Command:
         ours = f"{sys.executable} -m rllib_hetero"
         return me if title_of(me).startswith(ours) else self.member(ours)
 
+    def freeze_when(self, condition: Callable[[], Any]) -> None:
+        """Stops the command's process at a moment when the condition holds, which then stays so."""
+        while True:
+            self.wait_until(condition)
+            self.process.send_signal(signal.SIGSTOP)
+            while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:
+                time.sleep(0.001)
+            if condition():
+                return
+            self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL to the driver."""
         self.family()
@@ -89,11 +100,11 @@ class Command:
     def wait_until(self, condition: Callable[[], Any], seconds: float = 200) -> Any:
         """Polls; fails if the command ends before, or after so many seconds."""
         end = time.monotonic() + seconds
+        self.family()
         while not (value := condition()):
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             assert time.monotonic() < end, self.log.read_text()[-3000:]
             time.sleep(0.005)
-        self.family()
         return value
 
     def end(self, seconds: float = 250) -> int:
