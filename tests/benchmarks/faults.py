@@ -5,7 +5,7 @@
 
 HAPPO on MPE's simple_spread, two remote runners, 1000 environment steps in an iteration. The fault
 comes after 40 % of the iterations, in the middle of one, unless its name says otherwise. For each
-fault, OUT/faults.json and OUT/faults.md tell
+fault, OUT/faults.json and OUT/faults.md tell what follows, and OUT/faults.png shows the returns.
 
   noticed        seconds until the driver knows, or until the command has ended
   full strength  seconds until the end of the first iteration with all runners; after a `resume`:
@@ -290,6 +290,39 @@ def _write(args: argparse.Namespace, rows: list[dict[str, Any]], calm: dict[str,
         "| went on | return | undisturbed |\n|---|---|---|---|---|---|---|---|\n"
     )
     (args.out / "faults.md").write_text(head + "\n".join(map(_line, rows)) + "\n")
+    draw(record, args.out / "faults.png")
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """For each fault the returns by iteration, over those of the undisturbed run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = record["rows"]
+    wide = min(3, len(rows))
+    high = -(-len(rows) // wide)
+    figure = Figure(figsize=(4 * wide, 2.3 * high + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
+    for axes, row in zip(all_axes.flat, rows, strict=False):
+        axes.axvline(int(STRIKE * record["iterations"]), color="0.6", linestyle=":")
+        axes.plot(_smooth(record["undisturbed"]["returns"]), color="0.6", label="undisturbed")
+        axes.plot(_smooth(row["returns"]), color="C0", linewidth=1, label="with the fault")
+        axes.set_title(f"{row['fault']}\n{row['done'].replace('`', '')}", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in list(all_axes.flat)[len(rows) :]:
+        axes.set_axis_off()
+    all_axes[0, 0].legend(frameon=False, fontsize=8)
+    for axes in all_axes[-1]:
+        axes.set_xlabel("iteration")
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel("team return")
+    figure.savefig(path, dpi=110)
+
+
+def _smooth(returns: list[float]) -> np.ndarray:
+    """The mean over each iteration and the four before it."""
+    return np.convolve(np.pad(returns, (4, 0), mode="edge"), np.full(5, 0.2), mode="valid")
 
 
 if __name__ == "__main__":
