@@ -155,7 +155,6 @@ def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path):
     assert resume(tmp_path, BATCH)["env_steps"] >= 2 * BATCH
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_killed_node_is_replaced_by_one_that_joins(tmp_path):
     """In a process of its own: this one may have a Ray already."""
