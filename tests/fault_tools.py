@@ -62,8 +62,11 @@ class Command:
         shutil.rmtree(self._ray_folder, ignore_errors=True)
 
     def family(self) -> list[psutil.Process]:
-        """The processes that descend from the command."""
-        found = psutil.Process(self.process.pid).children(recursive=True)
+        """The processes that descend from the command; none any more once it has ended."""
+        try:
+            found = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
         self._family.update(found)
         return found
 
