@@ -50,7 +50,7 @@ class WandbTracker(Tracker):
         self._run.log(dict(row))
 
     def log_video(self, path: Path, row: Row) -> None:
-        video = self._wandb.Video(str(path), format=path.suffix[1:])
+        video = self._wandb.Video(str(path))
         self._run.log({"episode": video, "env_steps": row["env_steps"]})
 
     def end(self, status: str) -> None:
