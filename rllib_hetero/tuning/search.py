@@ -104,7 +104,13 @@ class Search:
         trainable = self.config.algo_class
         if tune.Tuner.can_restore(str(self.folder)):
             return tune.Tuner.restore(
-                str(self.folder), trainable, resume_unfinished=True, resume_errored=True
+                str(self.folder),
+                trainable,
+                resume_unfinished=True,
+                resume_errored=True,
+                # Tune does not save it, and trials that are still to be drawn would lack whatever
+                # of it is not plain data, such as the runner's class.
+                param_space=self.param_space(),
             )
         return tune.Tuner(
             trainable,

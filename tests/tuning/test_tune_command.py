@@ -153,12 +153,15 @@ def wait_until(condition, process, seconds=200):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("more", [[], ["--search", "optuna"]], ids=str)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_study_goes_on_after_its_driver_ended(number, started, settings, tmp_path):
-    out, every, steps = tmp_path / "out", 2, 60 * BATCH
+def test_a_study_goes_on_after_its_driver_ended(number, more, started, settings, tmp_path):
+    # Half of the trials are yet to be drawn when the driver ends.
+    out, every, steps, trials = tmp_path / "out", 2, 60 * BATCH, 4
     arguments = [
-        *settings, "--algo", "HAPPO", "--num-samples", "2", "--env-steps", str(steps),
-        "--checkpoint-every", str(every), "--out", str(out), "--resume",
+        *settings, "--algo", "HAPPO", "--num-samples", str(trials), "--max-concurrent", "2",
+        "--env-steps", str(steps), "--checkpoint-every", str(every), "--out", str(out),
+        "--resume", *more,
     ]  # fmt: skip
     with started(*arguments) as process:
         wait_until(
@@ -180,7 +183,7 @@ def test_a_study_goes_on_after_its_driver_ended(number, started, settings, tmp_p
         printed, _ = process.communicate(timeout=400)
     said = json.loads(printed.splitlines()[-1])
     assert process.returncode == 0 and said["failed_trials"] == 0
-    assert [int(row["steps"]) for row in rows_of(said["csv"])] == [steps, steps]
+    assert [int(row["steps"]) for row in rows_of(said["csv"])] == [steps] * trials
     lost = dict.fromkeys(before, 0)
     pattern = r"HAPPO-s1-(\w+): goes on from ([\d,]+) steps, ([\d,]+) are trained again"
     for trial, start, again in re.findall(pattern, printed):
