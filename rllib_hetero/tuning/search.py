@@ -141,10 +141,10 @@ class Search:
             search_alg=(
                 optuna_search(self.seeds, self.seeds[0])
                 if with_optuna
-                else random_search(self.seeds[0])
+                else random_search(self.seeds[0], plan.max_concurrent)
             ),
             scheduler=self._scheduler(),
-            max_concurrent_trials=plan.max_concurrent,
+            max_concurrent_trials=plan.max_concurrent if with_optuna else None,
             trial_name_creator=trial_name,
             # Tune's own name lists every setting of the config.
             trial_dirname_creator=trial_name,

@@ -15,9 +15,17 @@ from rllib_hetero.errors import MissingExtraError
 SEARCHERS = ("random", "optuna")
 
 
-def random_search(random_state: int) -> Any:
-    """Independent draws. A grid, such as the seeds', is gone through with each of them."""
-    return BasicVariantGenerator(constant_grid_search=True, random_state=random_state)
+def random_search(random_state: int, max_concurrent: int | None = None) -> Any:
+    """Independent draws. A grid, such as the seeds', is gone through with each of them.
+
+    Args:
+        random_state: Of the draws.
+        max_concurrent: How many trials run at once; None: as many as there is room for. Tune's own
+            `max_concurrent_trials` is ignored for this search.
+    """
+    return BasicVariantGenerator(
+        constant_grid_search=True, random_state=random_state, max_concurrent=max_concurrent or 0
+    )
 
 
 def optuna_search(seeds: Sequence[int], random_state: int) -> Any:
