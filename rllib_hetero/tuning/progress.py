@@ -13,6 +13,8 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune import Callback
 
+from rllib_hetero.reporting.record import write_record
+
 
 class Progress(Callback):
     """Writes a file that outlives the driver, and prints a line per tenth of a trial.
@@ -50,7 +52,7 @@ class Progress(Callback):
             known["lost"] += lost
             _say(f"{trial}: goes on from {steps - sampled:,} steps, {lost:,} are trained again")
         known["reached"] = steps
-        _write(self.path, self.trials)
+        write_record(self.trials, self.path)
         if 10 * steps // self.env_steps > 10 * before // self.env_steps:
             value = _nested(result, self.metric)
             shown = "no value yet" if value is None else f"{value:.2f}"
@@ -69,12 +71,6 @@ def read(path: Path) -> dict[str, dict[str, int]]:
 def lost_env_steps(path: Path) -> int:
     """The steps of a search that were trained again."""
     return sum(trial["lost"] for trial in read(path).values())
-
-
-def _write(path: Path, trials: dict[str, dict[str, int]]) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(trials))
-    beside.replace(path)
 
 
 def _nested(result: dict[str, Any], metric: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from ray import tune
 
 from rllib_hetero.errors import MissingExtraError, TeamError
-from rllib_hetero.reporting.record import SETTINGS, versions_and_commit
+from rllib_hetero.reporting.record import SETTINGS, versions_and_commit, write_record
 from rllib_hetero.reporting.session import running_ray
 from rllib_hetero.tuning.interrupt import StopSearch
 from rllib_hetero.tuning.progress import lost_env_steps
@@ -86,7 +86,7 @@ class Study:
         """
         self.check_folder(resume=resume)
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / RECORD).write_text(json.dumps(self._record(), indent=1, default=repr) + "\n")
+        write_record(self._record(), self.out / RECORD)
         trials: list[Trial] = []
         most = max((s.config for s in self.searches), key=lambda c: c.num_env_runners)
         with running_ray(most), StopSearch() as stop, _environment(_FOR_TUNE):
@@ -114,7 +114,7 @@ class Study:
         if not (resume and record.exists()):
             return
         before = json.loads(record.read_text())
-        now = json.loads(json.dumps(self._record(), default=repr))
+        now = self._record()
         differing = [k for k in now if k not in ("versions", "git_commit") and now[k] != before[k]]
         if differing:
             raise TeamError(
@@ -123,12 +123,14 @@ class Study:
             )
 
     def _record(self) -> dict[str, Any]:
-        return {
+        """As plain data. What JSON does not know becomes text."""
+        record = {
             **asdict(self.plan),
             "spaces": {s.name: {k: _range(v) for k, v in s.space.items()} for s in self.searches},
             "configs": {s.name: _settings(s.config) for s in self.searches},
             **versions_and_commit(),
         }
+        return json.loads(json.dumps(record, default=repr))
 
     def _best(self, trials: Sequence[Trial]) -> dict[tuple[str, str], Best]:
         found = {}

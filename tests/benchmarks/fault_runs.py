@@ -21,6 +21,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_ENV_STEPS_TRAINED_LIFETIME
 from ray.tune import register_env
+from soak import runner_pids
 
 from rllib_hetero import HAPPOConfig
 from rllib_hetero.cli.settings import apply
@@ -224,10 +225,3 @@ def node_killed(folder: Path, seed: int, iterations: int) -> dict[str, Any]:
     finally:
         ray.shutdown()
         cluster.shutdown()
-
-
-def runner_pids(algo: Any) -> list[int]:
-    """The remote runners' processes."""
-    return algo.env_runner_group.foreach_env_runner(
-        lambda runner: os.getpid(), local_env_runner=False, timeout_seconds=30
-    )

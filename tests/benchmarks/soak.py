@@ -78,7 +78,7 @@ def main() -> int:
     )
     own = os.getpid()
     rows = _watch(algo, args)
-    runners = _runner_pids(algo)
+    runners = runner_pids(algo)
     algo.stop()
     deadline = time.monotonic() + 60
     while (left := [p for p in runners if psutil.pid_exists(p)]) and time.monotonic() < deadline:
@@ -102,7 +102,7 @@ def _watch(algo: Any, args: argparse.Namespace) -> list[dict[str, float]]:
         while (now := time.monotonic()) - start < args.hours * 3600:
             # Not in the last minute, so that the end shows whether all came back.
             if now - last_kill > args.kill_every and now - start < args.hours * 3600 - 60:
-                pids = _runner_pids(algo)
+                pids = runner_pids(algo)
                 if len(pids) == args.runners:
                     os.kill(pids[kills % args.runners], signal.SIGKILL)
                     kills, last_kill = kills + 1, now
@@ -138,7 +138,8 @@ def _row(result: dict[str, Any], minutes: float, kills: int) -> dict[str, float]
     }
 
 
-def _runner_pids(algo: Any) -> list[int]:
+def runner_pids(algo: Any) -> list[int]:
+    """The remote runners' processes."""
     return algo.env_runner_group.foreach_env_runner(
         lambda runner: os.getpid(), local_env_runner=False, timeout_seconds=30
     )

@@ -70,6 +70,17 @@ def test_no_more_trials_at_once_than_asked_for(tmp_path):
     assert search.next_trial() is not None
 
 
+def test_a_restored_search_is_given_its_space_again(tmp_path, monkeypatch):
+    """Tune does not save it; see tests/tuning/test_tune_command.py for what follows."""
+    given = {}
+    monkeypatch.setattr(tune.Tuner, "can_restore", lambda path: True)
+    monkeypatch.setattr(tune.Tuner, "restore", lambda *args, **kwargs: given.update(kwargs))
+    search = make_study([on_game()], Plan(num_samples=2), tmp_path, space=LR).searches[0]
+    search.tuner()
+    assert given["param_space"].to_dict().keys() == search.param_space().to_dict().keys()
+    assert given["param_space"].lr is LR["lr"]
+
+
 def test_default_spaces_without_what_is_fixed(tmp_path):
     study = make_study([on_game()], Plan(num_samples=2), tmp_path, fixed={"lr", "gamma"})
     assert set(study.searches[0].space) == {"clip_param", "entropy_coeff", "num_epochs"}
