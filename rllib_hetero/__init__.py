@@ -6,15 +6,15 @@ named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 
 from ray.tune.registry import register_trainable
 
-from rllib_hetero.algorithms.a2po import A2PO, A2POConfig
-from rllib_hetero.algorithms.armappo import ARMAPPO, ARMAPPOConfig
-from rllib_hetero.algorithms.bppo import BPPO, BPPOConfig
-from rllib_hetero.algorithms.coppo import CoPPO, CoPPOConfig
-from rllib_hetero.algorithms.haa2c import HAA2C, HAA2CConfig
-from rllib_hetero.algorithms.happo import HAPPO, HAPPOConfig
-from rllib_hetero.algorithms.hatrpo import HATRPO, HATRPOConfig
-from rllib_hetero.algorithms.maa2c import MAA2C, MAA2CConfig
-from rllib_hetero.algorithms.mappo import MAPPO, MAPPOConfig
+from rllib_hetero.algorithms.on_policy.a2po import A2PO, A2POConfig
+from rllib_hetero.algorithms.on_policy.armappo import ARMAPPO, ARMAPPOConfig
+from rllib_hetero.algorithms.on_policy.bppo import BPPO, BPPOConfig
+from rllib_hetero.algorithms.on_policy.coppo import CoPPO, CoPPOConfig
+from rllib_hetero.algorithms.on_policy.haa2c import HAA2C, HAA2CConfig
+from rllib_hetero.algorithms.on_policy.happo import HAPPO, HAPPOConfig
+from rllib_hetero.algorithms.on_policy.hatrpo import HATRPO, HATRPOConfig
+from rllib_hetero.algorithms.on_policy.maa2c import MAA2C, MAA2CConfig
+from rllib_hetero.algorithms.on_policy.mappo import MAPPO, MAPPOConfig
 from rllib_hetero.checking import Finding, Report, check_env
 from rllib_hetero.envs import PettingZooTeamEnv, register_environments
 from rllib_hetero.errors import (
@@ -23,9 +23,9 @@ from rllib_hetero.errors import (
     TeamDataError,
     TeamError,
 )
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.sequential import SequentialLearner
-from rllib_hetero.learners.trust_region import TrustRegionLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.sequential import SequentialLearner
+from rllib_hetero.learners.on_policy.trust_region import TrustRegionLearner
 from rllib_hetero.policies import TeamPolicies, load_policies
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv
 from rllib_hetero.team import Team

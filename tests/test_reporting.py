@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("mpe2")
 
 from rllib_hetero import HAPPOConfig, TeamError, load_policies
-from rllib_hetero.algorithms.happo import HAPPO
+from rllib_hetero.algorithms.on_policy.happo import HAPPO
 from rllib_hetero.envs import make_mpe, register_environments
 from rllib_hetero.reporting import play_episode, record_episode, run_training
 from rllib_hetero.reporting.checkpoints import save

@@ -377,7 +377,7 @@ def update(learner, fragments, **kwargs):
 def team_batch(learner, fragments):
     """What a learner makes of fragments, with its units set as in an update."""
     from rllib_hetero.connectors.fragments_to_batch import CHUNKS
-    from rllib_hetero.learners.units import Chunks, SingleRows
+    from rllib_hetero.learners.on_policy.units import Chunks, SingleRows
 
     batch = learner._learner_connector(
         rl_module=learner.module, batch={}, episodes=fragments, shared_data={},

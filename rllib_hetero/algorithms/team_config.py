@@ -18,8 +18,10 @@ from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.policy.policy import PolicySpec
 from ray.rllib.utils.annotations import override
+from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
+from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
@@ -54,6 +56,8 @@ class TeamConfig(AlgorithmConfig):
     environment or the sharing is found before any actor starts.
     """
 
+    capabilities: ClassVar[Capabilities]
+    """What the algorithm can be used with."""
     autoregressive: ClassVar[bool] = False
     """Whether agents act one after another, each seeing the actions of those before."""
 
@@ -67,9 +71,37 @@ class TeamConfig(AlgorithmConfig):
         self.parameter_sharing: ParameterSharing = "none"
         self.agent_index = True
         self.env_timeout_s: float | None = None
+        self.critic_lr: Any = None
+        self.adam_epsilon = 1e-5
+        self.update_order_seed: int | None = None
         # Read from the environment by validate().
         self.layout: Layout = None  # type: ignore[assignment]
         self.batched_env = False
+
+    @override(AlgorithmConfig)
+    def training(
+        self,
+        *,
+        critic_lr: Any = NotProvided,
+        adam_epsilon: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Sets the optimisers' settings; RLlib's own, in `kwargs`, keep their meaning.
+
+        Args:
+            critic_lr: The critic's learning rate or schedule. None: `lr`.
+            adam_epsilon: Adam's epsilon.
+            kwargs: RLlib's other arguments, such as `lr` (the actors').
+        """
+        super().training(**kwargs)
+        return self.set_given(critic_lr=critic_lr, adam_epsilon=adam_epsilon)
+
+    def set_given(self, **settings: Any) -> Self:
+        """Sets those of the settings that are not RLlib's `NotProvided`."""
+        for name, value in settings.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
 
     @override(AlgorithmConfig)
     def multi_agent(
@@ -128,6 +160,44 @@ class TeamConfig(AlgorithmConfig):
             self._resolve_layout()
         self._validate_team_settings()
         super().validate()
+        # Shared by all learners, and part of the run's record even where no seed was given.
+        if self.seed is not None:
+            self.update_order_seed = self.seed
+        elif self.update_order_seed is None:
+            self.update_order_seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if self.in_evaluation:
+            return
+        if self.critic_lr is not None:
+            Scheduler.validate(
+                fixed_value_or_schedule=self.critic_lr,
+                setting_name="critic_lr",
+                description="learning rate",
+            )
+        self._validate_num_learners()
+
+    def check_number(self, name: str, good: Callable[[float], bool], wanted: str) -> None:
+        """Raises unless the setting is a number in its range.
+
+        Args:
+            name: Of an argument of `training()`.
+            good: Whether a number is in range.
+            wanted: The range in words, for the message.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, (int, float)) or not good(value):
+            self._value_error(
+                f"`{name}` is {value!r}, but must be a number {wanted}. Mend it with "
+                f"config.training({name}=...)."
+            )
+
+    def _validate_num_learners(self) -> None:
+        envs = max(1, self.num_env_runners) * self.num_envs_per_env_runner
+        if self.num_learners > envs:
+            self._value_error(
+                f"{self.num_learners} learners share the environments, whole ones each, but there "
+                f"are only {envs}. Set config.env_runners(num_envs_per_env_runner=...) higher or "
+                "config.learners(num_learners=...) lower."
+            )
 
     # ---- the team ---------------------------------------------------------------------------
 

@@ -48,3 +48,8 @@ class Notes:
             else:
                 value = values.mean()
             self._metrics.log_value((module_id, name), value.item(), window=1)
+
+
+def largest(x: Tensor) -> Tensor:
+    """The largest of numbers >= 0; 0 if there are none."""
+    return x.max() if x.numel() else x.new_zeros(())

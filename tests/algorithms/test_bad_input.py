@@ -32,7 +32,7 @@ from rllib_hetero import (
     TeamError,
     load_policies,
 )
-from rllib_hetero.algorithms.happo import HAPPOLearner
+from rllib_hetero.algorithms.on_policy.happo import HAPPOLearner
 from rllib_hetero.team import CRITIC
 
 

@@ -14,7 +14,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 import rllib_hetero
 from rllib_hetero import ALGORITHMS, load_policies
-from rllib_hetero.algorithms.sequential import SequentialConfig
+from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
 
 # Two agents; both must choose their second action. Nothing else pays.
 TOGETHER = [[0.0, 0.0], [0.0, 1.0]]

@@ -12,7 +12,7 @@ from toys import PlainNet, SlowTeam, make_learner, make_runner, sample, small_co
 from rllib_hetero import A2POConfig, HAPPOConfig
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.errors import NonFiniteUpdateError
-from rllib_hetero.learners.team_learner import CORRECTION, POSITION
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, POSITION
 
 AGENTS = ["a", "b", "c"]
 FOUR = {"a": (2, "box"), "b": (3, "discrete"), "c": (4, "multi"), "d": (2, "discrete")}

@@ -40,8 +40,8 @@ from rllib_hetero import ARMAPPOConfig, BPPOConfig, HAPPOConfig
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.learners import peer_term
-from rllib_hetero.learners.peer_term import FEEDBACK
-from rllib_hetero.learners.team_learner import CORRECTION
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
+from rllib_hetero.learners.on_policy.peer_term import FEEDBACK
 
 # Learners in other processes are given these by value: they cannot import the files.
 for name in (__name__, "test_several_learners", "test_learner_shares"):

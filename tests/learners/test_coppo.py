@@ -8,7 +8,7 @@ import torch
 from toys import SlowTeam, make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import CoPPOConfig
-from rllib_hetero.learners.team_learner import CORRECTION
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 
 EQUAL = {"agents": {a: (3, "box") for a in "abc"}}
 PAIRS = {"agents": {"a": (3, "box"), "b": (2, "discrete"), "c": (3, "box"), "d": (2, "discrete")}}

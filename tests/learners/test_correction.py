@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from toys import SlowTeam, make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import HAPPOConfig
-from rllib_hetero.learners.team_learner import CORRECTION
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 
 AGENTS = ("a", "b", "c")
 

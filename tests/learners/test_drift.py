@@ -19,8 +19,8 @@ from toys import (
 
 from rllib_hetero import HAA2CConfig, HAPPOConfig
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
-from rllib_hetero.learners.sequential import SequentialLearner
-from rllib_hetero.learners.team_learner import CORRECTION, POSITION, TOTAL
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, POSITION, TOTAL
+from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 
 ORDER = ["c", "a", "b"]
 
@@ -143,7 +143,7 @@ def warnings_of(caplog):
     return [
         r.getMessage()
         for r in caplog.records
-        if r.name == "rllib_hetero.learners.drift_check" and r.levelno == logging.WARNING
+        if r.name == "rllib_hetero.learners.on_policy.drift_check" and r.levelno == logging.WARNING
     ]
 
 

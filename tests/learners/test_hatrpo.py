@@ -15,9 +15,9 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from toys import SlowTeam, make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import HATRPOConfig
-from rllib_hetero.algorithms.hatrpo import HATRPOLearner
+from rllib_hetero.algorithms.on_policy.hatrpo import HATRPOLearner
 from rllib_hetero.errors import NonFiniteUpdateError
-from rllib_hetero.learners.team_learner import CORRECTION
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 
 ORDER = ["b", "c", "a"]
 MANY = 200  # iterations of conjugate gradients after which nothing is left to solve

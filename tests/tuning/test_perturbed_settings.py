@@ -11,7 +11,7 @@ from ray import tune
 from ray.rllib.utils.metrics import ALL_MODULES
 
 from rllib_hetero import HAPPO, BPPOConfig, HAPPOConfig, HATRPOConfig, MAPPOConfig
-from rllib_hetero.algorithms.happo import HAPPOLearner
+from rllib_hetero.algorithms.on_policy.happo import HAPPOLearner
 from rllib_hetero.team import CRITIC
 from rllib_hetero.tuning import Plan, make_study
 

@@ -8,15 +8,15 @@ import torch
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 
-from rllib_hetero.learners.minibatches import Minibatch, Rows
-from rllib_hetero.learners.team_learner import TeamLearner
+from rllib_hetero.learners.minibatch import Minibatch, Rows
+from rllib_hetero.learners.on_policy.on_policy_learner import OnPolicyLearner
 from rllib_hetero.team import CRITIC, ModuleID
 
 
-class SimultaneousLearner(TeamLearner):
+class SimultaneousLearner(OnPolicyLearner):
     """Steps all modules together, each on the samples of all its agents; no correction."""
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         advantages = batch[CRITIC][Columns.ADVANTAGES]
         data = {}

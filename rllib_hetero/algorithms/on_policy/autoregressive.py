@@ -8,7 +8,7 @@ from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
-from rllib_hetero.algorithms.on_policy import OnPolicyConfig
+from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
 from rllib_hetero.orders import arrange, problem_with
 from rllib_hetero.team import AgentID
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import clipped_surrogate, masked_mean, peer_surrogate, reparameterized
-from rllib_hetero.learners.minibatches import Rows
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.team_learner import TOTAL, TeamLearner
+from rllib_hetero.learners.minibatch import Rows
+from rllib_hetero.learners.on_policy.on_policy_learner import TOTAL, OnPolicyLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.team import AgentID, ModuleID
 
@@ -32,14 +32,14 @@ FEEDBACK = "feedback"
 """Column: gradient of the product of the successors' ratios by the agent's action, (b, w)."""
 
 
-class PeerTermLearner(TeamLearner):
+class PeerTermLearner(OnPolicyLearner):
     """PPO's objective, corrected, and the peer term of [1].
 
     Whoever mixes this in gives every agent's rows their `CORRECTION` and `FEEDBACK`: the product
     of its successors' ratios, and the gradient of that product by the agent's action.
     """
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def build(self) -> None:
         super().build()
         # Each message ends with the feature that says that there is one.
@@ -80,14 +80,14 @@ class PeerTermLearner(TeamLearner):
         """A gradient by the context, without the entries of those that had not acted: (..., c)."""
         return slope * context.detach()[..., self._sent_at]
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # [1], the own terms of eq. 6: M >= 0 multiplies both sides of the minimum.
         return clipped_surrogate(
             change.ratio, change.advantages, config.clip_param, change.correction
         )
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def objective(self, change: PolicyChange, config: Any, rows: Rows) -> Tensor:
         own = super().objective(change, config, rows)
         return own + self._peer_term(change, config, rows) if FEEDBACK in rows else own
@@ -108,7 +108,7 @@ class PeerTermLearner(TeamLearner):
         )
         return config.peer_coeff * masked_mean(terms, rows[ACTIVE], rows[TOTAL])
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def _note_change(
         self, module_id: ModuleID, config: Any, rows: Rows, change: PolicyChange
     ) -> None:

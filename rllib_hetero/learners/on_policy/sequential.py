@@ -17,20 +17,20 @@ from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import fold, linear_surrogate
-from rllib_hetero.learners.drift_check import CHECKED_UPDATES, DriftCheck
-from rllib_hetero.learners.minibatches import Minibatch, Rows
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.team_learner import (
+from rllib_hetero.learners.minibatch import Minibatch, Rows
+from rllib_hetero.learners.notes import largest
+from rllib_hetero.learners.on_policy.drift_check import CHECKED_UPDATES, DriftCheck
+from rllib_hetero.learners.on_policy.on_policy_learner import (
     CORRECTION,
     POSITION,
-    TeamLearner,
-    largest,
+    OnPolicyLearner,
 )
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.orders import arrange
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
 
 
-class SequentialLearner(TeamLearner):
+class SequentialLearner(OnPolicyLearner):
     """Updates agents in sequence, with the compound ratio of those already updated.
 
     Subclass it for a method of your own: `drift` says what a change of policy costs, and
@@ -42,13 +42,13 @@ class SequentialLearner(TeamLearner):
     network right after the agent's own update.
     """
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def build(self) -> None:
         super().build()
         self._has_drift = type(self).drift is not SequentialLearner.drift
         self._drift_check = DriftCheck(self.drift, type(self).__qualname__)
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         team = batch[CRITIC]
         team[CORRECTION] = team[Columns.OBS].new_ones(len(team[Columns.OBS]))
@@ -112,7 +112,7 @@ class SequentialLearner(TeamLearner):
             rows[ACTIVE].bool(),
         )
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         """HARL Definition 12, the mirror operator: the corrected advantage less the drift."""
         gain = linear_surrogate(change.ratio, change.advantages, change.correction)

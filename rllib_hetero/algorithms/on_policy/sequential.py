@@ -9,7 +9,7 @@ from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
-from rllib_hetero.algorithms.on_policy import OnPolicyConfig
+from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
 from rllib_hetero.orders import problem_with
 
 logger = logging.getLogger(__name__)

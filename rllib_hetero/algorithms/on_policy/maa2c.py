@@ -14,12 +14,12 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.mappo import MAPPOConfig
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.mappo import MAPPOConfig
 from rllib_hetero.functional import linear_surrogate
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.simultaneous import SimultaneousLearner
-from rllib_hetero.learners.team_learner import TeamLearner
+from rllib_hetero.learners.on_policy.on_policy_learner import OnPolicyLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
 
 
 class MAA2CConfig(MAPPOConfig):
@@ -77,6 +77,6 @@ class MAA2CLearner(SimultaneousLearner):
     an importance-sampled step on the same batch, as in HAA2C, which it is the baseline of.
     """
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         return linear_surrogate(change.ratio, change.advantages)

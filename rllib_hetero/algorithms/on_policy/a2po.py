@@ -20,8 +20,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
-from rllib_hetero.algorithms.sequential import SequentialConfig
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.team_advantages import (
     ESTIMATES,
@@ -29,10 +29,10 @@ from rllib_hetero.connectors.team_advantages import (
     who_is_alive,
 )
 from rllib_hetero.functional import adaptive_clip, clipped_joint_surrogate
-from rllib_hetero.learners.minibatches import Rows
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.sequential import SequentialLearner
-from rllib_hetero.learners.team_learner import CORRECTION, TeamLearner
+from rllib_hetero.learners.minibatch import Rows
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 from rllib_hetero.modules.critic import NUM_CRITICS
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
@@ -189,14 +189,14 @@ class A2POLearner(SequentialLearner):
         best = [a for a, score in zip(waiting, scores, strict=True) if not score < enough]
         return best[rng.integers(len(best))]
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def clip_limit(self, change: PolicyChange, config: Any) -> float:
         # [1], the adaptive clipping parameter C(eps, k).
         return adaptive_clip(
             config.clip_param, change.position, change.num_agents, config.adaptive_clip_coeff
         )
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # [1], the practical objective of agent i, with g clipped to 1 +- eps^i / 2.
         eps = self.clip_limit(change, config)

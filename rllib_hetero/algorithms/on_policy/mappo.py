@@ -14,12 +14,13 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.functional import clipped_surrogate
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.simultaneous import SimultaneousLearner
-from rllib_hetero.learners.team_learner import TeamLearner
+from rllib_hetero.learners.on_policy.on_policy_learner import OnPolicyLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
 from rllib_hetero.team import ParameterSharing, Team
 
 
@@ -90,7 +91,7 @@ class MAPPO(OnPolicyAlgorithm):
 class MAPPOLearner(SimultaneousLearner):
     """The simultaneous update with the clipped surrogate."""
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # [1], Appendix A, the actor's objective; Schulman et al. 2017, eq. 7.
         return clipped_surrogate(change.ratio, change.advantages, config.clip_param)

@@ -12,10 +12,10 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.annotations import override
 
-from rllib_hetero.algorithms.autoregressive import AutoregressiveConfig
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.mappo import MAPPOLearner
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.autoregressive import AutoregressiveConfig
+from rllib_hetero.algorithms.on_policy.mappo import MAPPOLearner
 
 
 class ARMAPPOConfig(AutoregressiveConfig):

@@ -22,14 +22,14 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor
 from typing_extensions import Self
 
-from rllib_hetero.algorithms.autoregressive import AutoregressiveConfig
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
-from rllib_hetero.learners.minibatches import Minibatch, Rows
-from rllib_hetero.learners.peer_term import CONTEXT, FEEDBACK, PeerTermLearner
-from rllib_hetero.learners.sequential import SequentialLearner
-from rllib_hetero.learners.simultaneous import SimultaneousLearner
-from rllib_hetero.learners.team_learner import CORRECTION, TeamLearner
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.autoregressive import AutoregressiveConfig
+from rllib_hetero.learners.minibatch import Minibatch, Rows
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
+from rllib_hetero.learners.on_policy.peer_term import CONTEXT, FEEDBACK, PeerTermLearner
+from rllib_hetero.learners.on_policy.sequential import SequentialLearner
+from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
 
 SCHEMES = ("sequential", "simultaneous")
@@ -170,7 +170,7 @@ class BPPOLearner(PeerTermLearner, SequentialLearner):
         # The batch was sampled with the weights before this update, which is counted already.
         yield from reversed(self.config.execution_order_of(self._weights_seq_no - 1))
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def agent_rows(self, batch: dict[ModuleID, Rows], agent: AgentID) -> Rows:
         rows = super().agent_rows(batch, agent)
         if FEEDBACK in batch[CRITIC]:
@@ -207,7 +207,7 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
             self.draw_exponentials(batch)
         yield from super().update_actors(batch)
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def forward(self, module_id: ModuleID, rows: Rows) -> dict[str, Tensor]:
         if module_id == CRITIC:
             return super().forward(module_id, rows)

@@ -11,9 +11,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.annotations import override
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
-from rllib_hetero.algorithms.sequential import SequentialConfig
-from rllib_hetero.learners.sequential import SequentialLearner
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
+from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 
 
 class HAA2CConfig(SequentialConfig):

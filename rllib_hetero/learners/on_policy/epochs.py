@@ -10,20 +10,6 @@ import numpy as np
 import torch
 
 from rllib_hetero.reductions import counts_of_learners
-from rllib_hetero.team import ModuleID
-
-Rows = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Minibatch:
-    """What RLlib's `Learner.update` loops over: each module's rows for one gradient step.
-
-    Attributes:
-        policy_batches: Module id to its rows.
-    """
-
-    policy_batches: dict[ModuleID, Rows]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
-from rllib_hetero.algorithms.sequential import SequentialConfig
-from rllib_hetero.learners.trust_region import TrustRegionLearner
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
+from rllib_hetero.learners.on_policy.trust_region import TrustRegionLearner
 
 
 class HATRPOConfig(SequentialConfig):

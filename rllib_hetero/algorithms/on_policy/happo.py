@@ -14,12 +14,12 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm
-from rllib_hetero.algorithms.sequential import SequentialConfig
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
 from rllib_hetero.functional import clipped_surrogate
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.sequential import SequentialLearner
-from rllib_hetero.learners.team_learner import TeamLearner
+from rllib_hetero.learners.on_policy.on_policy_learner import OnPolicyLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 
 
 class HAPPOConfig(SequentialConfig):
@@ -72,7 +72,7 @@ class HAPPO(OnPolicyAlgorithm):
 class HAPPOLearner(SequentialLearner):
     """The sequential update with the clipped surrogate."""
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # [1], eq. 11.
         return clipped_surrogate(

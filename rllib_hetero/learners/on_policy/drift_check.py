@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rllib_hetero.learners.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 
 logger = logging.getLogger(__name__)
 

@@ -19,13 +19,14 @@ from torch import Tensor
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.capabilities import Capabilities
-from rllib_hetero.algorithms.mappo import MAPPOConfig
-from rllib_hetero.algorithms.on_policy import OnPolicyAlgorithm, OnPolicyConfig
+from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
+from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
+from rllib_hetero.algorithms.on_policy.mappo import MAPPOConfig
 from rllib_hetero.functional import clipped_joint_surrogate
-from rllib_hetero.learners.minibatches import Rows
-from rllib_hetero.learners.policy_change import PolicyChange
-from rllib_hetero.learners.simultaneous import SimultaneousLearner
-from rllib_hetero.learners.team_learner import CORRECTION, TeamLearner
+from rllib_hetero.learners.minibatch import Rows
+from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
+from rllib_hetero.learners.on_policy.policy_change import PolicyChange
+from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
 from rllib_hetero.team import CRITIC, ModuleID
 
 
@@ -124,7 +125,7 @@ class CoPPOLearner(SimultaneousLearner):
         for m, rows in batch.items():
             rows[CORRECTION] = torch.exp(joint[..., None] - log_ratios[m])
 
-    @override(TeamLearner)
+    @override(OnPolicyLearner)
     def surrogate(self, change: PolicyChange, config: Any) -> Tensor:
         # The objective of CoPPO in [2]: the outer clip is on the others' product, the inner on
         # the whole ratio.

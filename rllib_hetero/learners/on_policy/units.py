@@ -12,7 +12,8 @@ from ray.rllib.core import Columns
 from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
-from rllib_hetero.learners.minibatches import Rows, Share
+from rllib_hetero.learners.minibatch import Rows
+from rllib_hetero.learners.on_policy.epochs import Share
 
 
 class SingleRows:

@@ -1,0 +1,116 @@
+"""What every team algorithm is, whatever it learns from: fragments, resuming, exported policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.typing import StateDict
+
+from rllib_hetero.algorithms.checkpoint import export_policies
+from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
+from rllib_hetero.errors import TeamDataError
+from rllib_hetero.runners.fragment import TeamFragment
+
+RUNNER_PROGRESS = "team_runner_progress"
+
+
+class TeamAlgorithm(Algorithm):
+    """Base of all algorithms. A family of them supplies `training_step`.
+
+    A checkpoint holds how far each runner has come in its own randomness, and, beside RLlib's
+    files, the policies in a form that needs no Ray to read.
+    """
+
+    def _fragments(self, samples: list) -> list[TeamFragment]:
+        """The samples as fragments, none of which has a problem.
+
+        Raises:
+            TeamDataError: If one has. Nothing has been trained on this batch then.
+        """
+        if isinstance(samples[0], MultiAgentEpisode):
+            samples = [fragment_from_episodes(samples, self.config.layout)]
+        for fragment in samples:
+            if fragment.problem:
+                raise TeamDataError(fragment.problem)
+        return samples
+
+    # ---- resuming ---------------------------------------------------------------------------
+
+    @override(Algorithm)
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> StateDict:
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self.env_runner_group.num_remote_env_runners():
+            # RLlib saves its local runner only; the remote ones hold the seeds' counters.
+            state[RUNNER_PROGRESS] = [
+                progress
+                for progress in self.env_runner_group.foreach_env_runner(
+                    _get_progress, local_env_runner=False, timeout_seconds=30.0
+                )
+                if progress is not None
+            ]
+        return state
+
+    @override(Algorithm)
+    def set_state(self, state: StateDict) -> None:
+        for runners in (self.env_runner_group, self.eval_env_runner_group):
+            if runners is not None:
+                runners.foreach_env_runner(_accept_earlier_weights)
+        super().set_state(state)
+        saved = {p["worker_index"]: p for p in state.get(RUNNER_PROGRESS, [])}
+        if saved:
+            self.env_runner_group.foreach_env_runner(
+                lambda runner: _set_progress(runner, saved.get(runner.worker_index)),
+                local_env_runner=False,
+            )
+
+    @override(Algorithm)
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        restored = super().restore_env_runners(env_runner_group)
+        if restored:
+            # A restarted runner counts from 0 again; no runner has had this many episodes, so
+            # none of its earlier seeds comes back.
+            steps = int(
+                self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+            )
+            env_runner_group.foreach_env_runner(
+                lambda runner: _skip_seeds(runner, steps),
+                remote_worker_ids=restored,
+                local_env_runner=False,
+            )
+        return restored
+
+    @override(Algorithm)
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """As RLlib's, with the policies beside it in a form that needs no Ray to read."""
+        saved = super().save_to_path(path, **kwargs)
+        # RLlib returns the path without the URI's scheme.
+        export_policies(self, str(path or saved), filesystem=kwargs.get("filesystem"))
+        return saved
+
+
+def _accept_earlier_weights(runner: Any) -> None:
+    """Runners keep weights that are newer than those they are sent, but for a first time."""
+    runner._weights_seq_no = 0
+
+
+def _get_progress(runner: Any) -> StateDict | None:
+    return runner.get_progress() if hasattr(runner, "get_progress") else None
+
+
+def _set_progress(runner: Any, progress: StateDict | None) -> None:
+    if progress is not None and hasattr(runner, "set_progress"):
+        runner.set_progress(progress)
+
+
+def _skip_seeds(runner: Any, steps: int) -> None:
+    if hasattr(runner, "set_progress"):
+        progress = runner.get_progress()
+        number = [steps] * len(progress["episode_number"])
+        runner.set_progress({**progress, "num_samples": steps, "episode_number": number})
