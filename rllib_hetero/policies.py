@@ -16,7 +16,7 @@ from ray.rllib.core import Columns
 from ray.rllib.core.rl_module import RLModule
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.functional.distributions import Distribution, distribution_for
+from rllib_hetero.functional.distributions import Distribution
 from rllib_hetero.functional.masks import mask_logits_array, nothing_allowed
 from rllib_hetero.functional.messages import encode
 from rllib_hetero.modules.memory import initial_state, pack, unpack
@@ -63,6 +63,7 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
         {m: tuple(_agent_id(a) for a in members) for m, members in description["groups"].items()},
         autoregressive=description["execution_order"] is not None,
         agent_index=description["agent_index"],
+        policy_family=description["policy_family"],
     )
     modules = {}
     for m, info in description["modules"].items():
@@ -156,7 +157,7 @@ class TeamPolicies:
         for agent in (a for a in self._order if a in observations):
             observation = observations[agent]
             m = self.layout.module_of[agent]
-            dist = distribution_for(self.layout.action_space(m))
+            dist = self.layout.distribution(m)
             mask = None
             if agent in self.layout.team.masked:
                 observation, mask = self._split(agent, observation, dist)
@@ -209,7 +210,7 @@ class TeamPolicies:
         with torch.inference_mode():
             batch = {Columns.OBS: torch.from_numpy(x).to(self._device)}
             inputs = self._modules[m](batch)[Columns.ACTION_DIST_INPUTS].cpu().numpy()
-        dist = distribution_for(self.layout.action_space(m))
+        dist = self.layout.distribution(m)
         noise = dist.noise(rng or self._rng, (len(agents),)) if explore else None
         return self._limits[agents[0]](dist.act(inputs, noise))
 
@@ -262,10 +263,10 @@ class TeamPolicies:
                 f"dict of '{OBSERVATIONS}' and '{ACTION_MASK}'."
             )
         mask = np.asarray(observation[ACTION_MASK]) > 0
-        if mask.shape != (dist.size,):
+        if mask.shape != (sum(dist.choices),):
             raise TeamError(
                 f"The action mask of agent {agent!r} has shape {mask.shape}, trained on "
-                f"{(dist.size,)}."
+                f"{(sum(dist.choices),)}."
             )
         if nothing_allowed(mask, dist):
             raise TeamError(f"The action mask of agent {agent!r} allows nothing: {mask}.")

@@ -19,7 +19,12 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.spaces import Dict as DictSpace
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.functional import distribution_for, message_size
+from rllib_hetero.functional import (
+    POLICY_FAMILIES,
+    Distribution,
+    message_size,
+    num_choices,
+)
 
 AgentID = Hashable
 ModuleID = str
@@ -152,12 +157,15 @@ class Layout:
             ends with the context: one message of each agent, zeros until it has acted.
         agent_index: Whether a module with several agents receives the one-hot index of the acting
             agent within its group, appended to the observation.
+        policy_family: Name of the family (`functional.POLICY_FAMILIES`) that the modules' outputs
+            are parameters of.
     """
 
     team: Team
     groups: dict[ModuleID, tuple[AgentID, ...]]
     autoregressive: bool = False
     agent_index: bool = True
+    policy_family: str = "stochastic"
 
     @cached_property
     def module_of(self) -> dict[AgentID, ModuleID]:
@@ -177,7 +185,7 @@ class Layout:
         stacks: dict[Any, list[ModuleID]] = {}
         for m, agents in self.groups.items():
             width = self.observation_space(m).shape[0]
-            dist = distribution_for(self.action_space(m))
+            dist = self.distribution(m)
             stacks.setdefault((width, len(agents), dist, self.masked(m)), []).append(m)
         return tuple(tuple(members) for members in stacks.values())
 
@@ -193,7 +201,7 @@ class Layout:
         for agent in self.team.agents if self.autoregressive else ():
             start, end = (
                 end,
-                end + message_size(distribution_for(self.team.action_spaces[agent])) + 1,
+                end + message_size(self.distribution(self.module_of[agent])) + 1,
             )
             messages[agent] = slice(start, end)
         return messages
@@ -224,6 +232,15 @@ class Layout:
     def action_space(self, module_id: ModuleID) -> gym.Space:
         return self.team.action_spaces[self.groups[module_id][0]]
 
+    def distribution(self, module_id: ModuleID) -> Distribution:
+        """What lies over the module's outputs, from which its agents' actions are drawn."""
+        return self._distributions[module_id]
+
+    @cached_property
+    def _distributions(self) -> dict[ModuleID, Distribution]:
+        make = POLICY_FAMILIES[self.policy_family]
+        return {m: make(self.action_space(m)) for m in self.groups}
+
     def masked(self, module_id: ModuleID) -> bool:
         """Whether the observations of the module's agents come with action masks."""
         return self.groups[module_id][0] in self.team.masked
@@ -235,6 +252,7 @@ def lay_out(
     *,
     autoregressive: bool = False,
     agent_index: bool = True,
+    policy_family: str = "stochastic",
 ) -> Layout:
     """Maps agents to modules.
 
@@ -244,6 +262,7 @@ def lay_out(
             all), or a mapping of group names to agents. Agents in no group get their own module.
         autoregressive: See `Layout`.
         agent_index: See `Layout`.
+        policy_family: See `Layout`.
 
     Raises:
         TeamError: For an unknown setting, unknown or repeated agents, or a group whose agents
@@ -301,7 +320,7 @@ def lay_out(
             "the environment, or put it into a sharing group of another name."
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
-    return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index)
+    return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
 
 
 def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:
@@ -340,7 +359,7 @@ def _check_mask_space(agent: AgentID, mask: gym.Space, actions: gym.Space) -> No
     _check_action_space(agent, actions)
     if isinstance(actions, Box):
         return  # `Team` itself refuses that.
-    expected = (distribution_for(actions).size,)
+    expected = (num_choices(actions),)
     if mask.shape != expected:
         raise TeamError(
             f"The action mask of agent {agent!r} has the space {mask} of shape {mask.shape}; "

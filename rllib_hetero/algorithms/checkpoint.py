@@ -46,6 +46,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         "action_spaces": [describe_space(layout.team.action_spaces[a]) for a in layout.team.agents],
         "execution_order": _execution_order(algo.config),
         "agent_index": layout.agent_index,
+        "policy_family": layout.policy_family,
         "masked": [a for a in layout.team.agents if a in layout.team.masked],
         "modules": {
             m: {

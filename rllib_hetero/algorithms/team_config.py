@@ -61,6 +61,9 @@ class TeamConfig(AlgorithmConfig):
     autoregressive: ClassVar[bool] = False
     """Whether agents act one after another, each seeing the actions of those before."""
 
+    policy_family: ClassVar[str] = "stochastic"
+    """Which distributions lie over the modules' outputs; see `functional.POLICY_FAMILIES`."""
+
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         # Actions as HARL's: an unbounded Gaussian, clipped to the space by the runner.
@@ -208,6 +211,7 @@ class TeamConfig(AlgorithmConfig):
             self._sharing(team),
             autoregressive=self.autoregressive,
             agent_index=self.agent_index,
+            policy_family=self.policy_family,
         )
         self.policies = {
             m: PolicySpec(None, self.layout.observation_space(m), self.layout.action_space(m))

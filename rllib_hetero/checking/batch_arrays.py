@@ -11,7 +11,7 @@ from rllib_hetero.checking.calls import call
 from rllib_hetero.checking.choosing import RandomActions
 from rllib_hetero.checking.findings import Fault, error
 from rllib_hetero.checking.row_view import row_actions, stack
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import num_choices
 from rllib_hetero.runners.vector_env import Outcome
 from rllib_hetero.team import Team
 
@@ -59,7 +59,7 @@ def _attributes(env: Any, when: str) -> Iterator[Fault]:
     ]
     for what, agents, width, kind in (
         ("observations", team.agents, lambda a: team.observation_spaces[a].shape, np.float32),
-        ("masks", team.masked, lambda a: (distribution_for(team.action_spaces[a]).size,), bool),
+        ("masks", team.masked, lambda a: (num_choices(team.action_spaces[a]),), bool),
     ):
         held = getattr(env, what, None)
         held = held if isinstance(held, Mapping) else {}

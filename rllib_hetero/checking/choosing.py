@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import num_choices
 from rllib_hetero.team import ACTION_MASK, AgentID, Team
 
 _HUGE = 1e30  # Bounds beyond it are as good as infinite.
@@ -75,6 +75,6 @@ def read_masks(team: Team, observations: Mapping[AgentID, Any]) -> dict[AgentID,
             mask = np.asarray(observations[agent][ACTION_MASK]) > 0
         except (KeyError, TypeError, IndexError, ValueError):
             continue
-        if mask.shape == (distribution_for(team.action_spaces[agent]).size,):
+        if mask.shape == (num_choices(team.action_spaces[agent]),):
             masks[agent] = mask
     return masks

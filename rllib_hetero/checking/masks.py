@@ -11,7 +11,7 @@ from rllib_hetero.checking.choosing import RandomActions, components, read_masks
 from rllib_hetero.checking.findings import Fault, error, note, warning
 from rllib_hetero.checking.playing import reset, step
 from rllib_hetero.checking.subject import Subject
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import num_choices
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
 
 
@@ -21,7 +21,7 @@ def shapes(subject: Subject) -> Iterator[Fault]:
     for moment in subject.recording:
         for agent in team.masked & moment.kept_observations.keys():
             observation = moment.kept_observations[agent]
-            size = distribution_for(team.action_spaces[agent]).size
+            size = num_choices(team.action_spaces[agent])
             mend = f"Return {{'{OBSERVATIONS}': ..., '{ACTION_MASK}': array of shape ({size},)}}."
             if not isinstance(observation, Mapping) or not (
                 {OBSERVATIONS, ACTION_MASK} <= set(observation)

@@ -14,7 +14,6 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.fragment import Finals, TeamFragment
 from rllib_hetero.runners.recorder import one_hot_filled
@@ -40,7 +39,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
     rewards = np.zeros((*shape, len(team.agents)), np.float32)
     observations, actions, dist_inputs, active, ends, masks = {}, {}, {}, {}, {}, {}
     for m, agents in layout.groups.items():
-        dist = distribution_for(layout.action_space(m))
+        dist = layout.distribution(m)
         lead, width = (*shape, len(agents)), layout.observation_space(m).shape[0]
         observations[m] = one_hot_filled(layout, m, lead, width)
         ends[m] = one_hot_filled(layout, m, (num, len(agents)), width)
@@ -48,7 +47,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
         dist_inputs[m] = np.zeros((*lead, dist.size), np.float32)
         active[m] = np.zeros(lead, bool)
         if layout.masked(m):
-            masks[m] = np.ones((*lead, dist.size), bool)
+            masks[m] = np.ones((*lead, sum(dist.choices)), bool)
     state: Any = None
     end_state: Any = None
     if team.state_space is not None:
@@ -95,7 +94,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
 
     # A dead agent's policy still needs inputs that are a distribution: those of all zeros.
     log_probs = {
-        m: distribution_for(layout.action_space(m))
+        m: layout.distribution(m)
         .log_prob(torch.from_numpy(dist_inputs[m]), torch.from_numpy(actions[m]))
         .numpy()
         for m in layout.groups

@@ -11,7 +11,7 @@ from gymnasium.spaces import Dict as DictSpace
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamError
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import num_choices
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, RewardScheme
 
 _OBSERVATION = "observation"  # PettingZoo's key; RLlib's is OBSERVATIONS.
@@ -142,7 +142,7 @@ class PettingZooTeamEnv(MultiAgentEnv):
                 "are for Discrete and MultiDiscrete actions: PettingZooTeamEnv(env, "
                 "action_masks=None) leaves them out."
             )
-        mask = Box(0.0, 1.0, (distribution_for(actions).size,), np.int8)
+        mask = Box(0.0, 1.0, (num_choices(actions),), np.int8)
         return DictSpace({OBSERVATIONS: box, ACTION_MASK: mask})
 
     def _convert(self, observations: dict, infos: dict) -> dict[AgentID, Any]:
@@ -165,7 +165,7 @@ class PettingZooTeamEnv(MultiAgentEnv):
             return infos[agent][ACTION_MASK]
         except KeyError:
             if agent not in self.agents:  # It has just died: it chooses no more.
-                return np.ones(distribution_for(self.action_spaces[agent]).size)
+                return np.ones(num_choices(self.action_spaces[agent]))
             raise TeamError(
                 f"The info of agent {agent!r} lacks the key {ACTION_MASK!r}, from which "
                 "PettingZooTeamEnv(env, action_masks='info') takes its action mask at every reset "

@@ -11,7 +11,9 @@ from rllib_hetero.functional.distributions import (
     Distribution,
     MultiCategorical,
     distribution_for,
+    num_choices,
 )
+from rllib_hetero.functional.families import POLICY_FAMILIES
 from rllib_hetero.functional.masks import mask_logits, mask_logits_array, nothing_allowed
 from rllib_hetero.functional.messages import (
     encode,
@@ -46,6 +48,7 @@ from rllib_hetero.functional.value_loss import (
 )
 
 __all__ = [
+    "POLICY_FAMILIES",
     "Categorical",
     "DiagGaussian",
     "Distribution",
@@ -75,6 +78,7 @@ __all__ = [
     "message_size",
     "moments",
     "nothing_allowed",
+    "num_choices",
     "peer_surrogate",
     "policy_ratio",
     "posterior_gumbel",

@@ -41,6 +41,11 @@ class Distribution(ABC):
 
     @property
     @abstractmethod
+    def choices(self) -> tuple[int, ...]:
+        """Number of choices of each component; empty where actions are not discrete."""
+
+    @property
+    @abstractmethod
     def action_shape(self) -> tuple[int, ...]:
         """Shape of one action."""
 
@@ -195,6 +200,10 @@ class DiagGaussian(Distribution):
         return self.dim
 
     @property
+    def choices(self) -> tuple[int, ...]:
+        return ()
+
+    @property
     def action_shape(self) -> tuple[int, ...]:
         return (self.dim,)
 
@@ -263,6 +272,10 @@ class Categorical(Distribution):
         return self.n
 
     @property
+    def choices(self) -> tuple[int, ...]:
+        return (self.n,)
+
+    @property
     def action_shape(self) -> tuple[int, ...]:
         return ()
 
@@ -326,6 +339,10 @@ class MultiCategorical(Distribution):
     @property
     def noise_size(self) -> int:
         return self.size
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        return self.nvec
 
     @property
     def action_shape(self) -> tuple[int, ...]:
@@ -399,6 +416,23 @@ def distribution_for(space: gym.Space) -> Distribution:
         f"No distribution for {space}: a float Box of shape (k,), a Discrete or a MultiDiscrete "
         "(both starting at 0) is needed."
     )
+
+
+def num_choices(space: gym.Space) -> int:
+    """How many entries the action mask of a space has: one for each choice of each component.
+
+    Args:
+        space: An action space.
+
+    Returns:
+        n of a Discrete, the sum of nvec of a MultiDiscrete, 0 for a Box.
+
+    Raises:
+        ValueError: If the space is none of these.
+    """
+    if isinstance(space, Box):
+        return 0
+    return sum(distribution_for(space).choices)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllib_hetero.functional.distributions import Categorical, Distribution, MultiCategorical
+from rllib_hetero.functional.distributions import Distribution
 
 _LOWEST = np.finfo(np.float32).min
 
@@ -71,26 +71,22 @@ def nothing_allowed(mask: np.ndarray, dist: Distribution) -> np.ndarray:
     """Finds the samples whose mask leaves no action.
 
     Args:
-        mask: [..., size] bool, True = allowed.
-        dist: The distribution that the mask is for.
+        mask: [..., p] bool, True = allowed.
+        dist: The distribution that the mask is for; p is the sum of its `choices`.
 
     Returns:
-        [...] bool, True where all choices are forbidden; of a `MultiCategorical`, all choices of
-        any one component.
+        [...] bool, True where all choices of any one component are forbidden.
 
     Raises:
         ValueError: If the shape does not fit, `mask` is not bool or the distribution is not over
             discrete choices.
     """
-    if isinstance(dist, Categorical):
-        nvec: tuple[int, ...] = (dist.n,)
-    elif isinstance(dist, MultiCategorical):
-        nvec = dist.nvec
-    else:
+    if not dist.choices:
         raise ValueError(f"Only discrete actions can be masked, got {dist}.")
-    if mask.shape[-1:] != (dist.size,) or mask.dtype != np.bool_:
+    if mask.shape[-1:] != (sum(dist.choices),) or mask.dtype != np.bool_:
         raise ValueError(
-            f"A bool mask of shape (..., {dist.size}) is needed, got {mask.shape} {mask.dtype}."
+            f"A bool mask of shape (..., {sum(dist.choices)}) is needed, got {mask.shape} "
+            f"{mask.dtype}."
         )
-    starts = np.cumsum([0, *nvec[:-1]])
+    starts = np.cumsum([0, *dist.choices[:-1]])
     return np.asarray(~np.logical_or.reduceat(mask, starts, axis=-1).all(axis=-1))

@@ -8,6 +8,7 @@ through which the later agents' feedback reaches that policy.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -15,12 +16,7 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional._shapes import same_shape
-from rllib_hetero.functional.distributions import (
-    Categorical,
-    DiagGaussian,
-    Distribution,
-    MultiCategorical,
-)
+from rllib_hetero.functional.distributions import DiagGaussian, Distribution
 
 
 def message_size(dist: Distribution) -> int:
@@ -30,12 +26,9 @@ def message_size(dist: Distribution) -> int:
         dist: The distribution of the actions.
 
     Returns:
-        k of a `DiagGaussian`, n of a `Categorical`, sum(nvec) of a `MultiCategorical`.
-
-    Raises:
-        ValueError: If the distribution is none of these.
+        k of a Box, n of a Discrete, sum(nvec) of a MultiDiscrete.
     """
-    return dist.dim if isinstance(dist, DiagGaussian) else sum(_nvec(dist))
+    return sum(dist.choices) or math.prod(dist.action_shape)
 
 
 def encode(dist: Distribution, actions: np.ndarray) -> np.ndarray:
@@ -50,7 +43,7 @@ def encode(dist: Distribution, actions: np.ndarray) -> np.ndarray:
         memory), else the one-hots of all components, concatenated.
 
     Raises:
-        ValueError: If the shape does not fit or there are no messages for the distribution.
+        ValueError: If the shape does not fit.
 
     Example:
         >>> encode(MultiCategorical((2, 3)), np.array([1, 0])).tolist()
@@ -60,9 +53,9 @@ def encode(dist: Distribution, actions: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"Actions must have shape (..., *{dist.action_shape}), got {actions.shape}."
         )
-    if isinstance(dist, DiagGaussian):
+    if not dist.choices:
         return actions.astype(np.float32, copy=False)
-    component, choice = _layout(_nvec(dist))
+    component, choice = _layout(dist.choices)
     columns = actions if dist.action_shape else actions[..., None]
     return (columns.take(component, axis=-1) == choice).astype(np.float32)
 
@@ -127,7 +120,9 @@ def reparameterized(
         std, taken = log_std.exp(), actions.to(inputs.dtype)
         return _straight_through(taken, mean + std * ((taken - mean) / std).detach())
 
-    nvec = list(_nvec(dist))
+    nvec = list(dist.choices)
+    if not nvec:
+        raise ValueError(f"No messages for actions of {dist}.")
     if exponentials is None or exponentials.shape != inputs.shape:
         got = None if exponentials is None else tuple(exponentials.shape)
         raise ValueError(
@@ -199,14 +194,6 @@ def _gumbel_softmax(
 def _straight_through(value: Tensor, path: Tensor) -> Tensor:
     # In this order the difference is exactly 0; (value + path) - path would be rounded.
     return value + (path - path.detach())
-
-
-def _nvec(dist: Distribution) -> tuple[int, ...]:
-    if isinstance(dist, Categorical):
-        return (dist.n,)
-    if isinstance(dist, MultiCategorical):
-        return dist.nvec
-    raise ValueError(f"No messages for actions of {dist}.")
 
 
 @lru_cache(maxsize=64)

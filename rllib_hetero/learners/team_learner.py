@@ -17,7 +17,6 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.errors import NonFiniteUpdateError
-from rllib_hetero.functional import distribution_for
 from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.restoring import RestoringLearner
 from rllib_hetero.reductions import copy_from_first_learner
@@ -41,9 +40,7 @@ class TeamLearner(RestoringLearner):
         # all fresh memory, lest its content be used. Nothing here uses it; filling takes 7 %.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._layout: Layout = self.config.layout
-        self._dists = {
-            m: distribution_for(self._layout.action_space(m)) for m in self._layout.groups
-        }
+        self._dists = {m: self._layout.distribution(m) for m in self._layout.groups}
         self.notes = Notes(self.metrics)
         for module_id in sorted(self.module.keys()):
             module = self.module[module_id]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllib_hetero.functional import distribution_for, encode
+from rllib_hetero.functional import encode
 from rllib_hetero.functional.masks import mask_logits_array
 from rllib_hetero.modules.in_turn import turn_forward
 from rllib_hetero.modules.stacked import stacked_forward
@@ -46,9 +46,7 @@ class Acting:
         self._modules = modules
         self._num_envs = num_envs
         self._device = device
-        self._dists = [
-            distribution_for(layout.action_space(members[0])) for members in layout.stacks
-        ]
+        self._dists = [layout.distribution(members[0]) for members in layout.stacks]
         self.memories = Memories(layout, modules, num_envs, device)
 
     def begin(
@@ -176,8 +174,7 @@ class ActingInTurn(Acting):
         """What the team would have had to send around in a fragment, see `communication`."""
         places = [self._layout.slot_of[agent] for agent in self.order]
         active = [fragment.active[m][..., k][fragment.valid] for m, k in places]
-        spaces = [self._layout.team.action_spaces[agent] for agent in self.order]
-        sizes = [math.prod(distribution_for(space).action_shape) for space in spaces]
+        sizes = [math.prod(self._layout.distribution(m).action_shape) for m, _ in places]
         return communication(np.stack(active, -1), np.asarray(sizes))
 
     def _decide(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from gymnasium.spaces import MultiDiscrete
 
-from rllib_hetero.functional import distribution_for
 from rllib_hetero.functional.masks import nothing_allowed
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.team import Layout
@@ -78,7 +77,7 @@ def _empty_mask(fragment: TeamFragment, module_id: str, layout: Layout) -> str |
     Steps in which the environment failed are looked at too: it may have failed of the action.
     """
     masks, space = fragment.action_masks[module_id], layout.action_space(module_id)
-    empty = nothing_allowed(masks, distribution_for(space)) & fragment.active[module_id]
+    empty = nothing_allowed(masks, layout.distribution(module_id)) & fragment.active[module_id]
     if not empty.any():
         return None
     t, e, k = (int(i) for i in np.argwhere(empty)[0])

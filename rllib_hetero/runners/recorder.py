@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rllib_hetero.functional import distribution_for
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import Layout, ModuleID
@@ -62,7 +61,7 @@ class Recorder:
         self.stacked: list[StackArrays] = []
         for members in layout.stacks:
             width = layout.observation_space(members[0]).shape[0]
-            dist = distribution_for(layout.action_space(members[0]))
+            dist = layout.distribution(members[0])
             per_step = (len(members), num_envs, len(layout.groups[members[0]]))
             lead = (num_steps, *per_step)
             masked = layout.masked(members[0])
@@ -72,7 +71,7 @@ class Recorder:
                 observations=one_hot_filled(layout, members[0], lead, width),
                 actions=np.empty((*lead, *dist.action_shape), dist.action_dtype),
                 dist_inputs=np.empty((*lead, dist.size), np.float32),
-                masks=np.empty((*lead, dist.size), bool) if masked else None,
+                masks=np.empty((*lead, sum(dist.choices)), bool) if masked else None,
                 states=np.empty((chunks, *per_step, state_size), np.float32)
                 if state_size
                 else None,
@@ -150,7 +149,7 @@ class Recorder:
         }
         # One vectorised pass for the whole fragment instead of one per step.
         log_probs = {
-            m: distribution_for(self._layout.action_space(m))
+            m: self._layout.distribution(m)
             .log_prob(torch.from_numpy(self.dist_inputs[m][t]), torch.from_numpy(x[t]))
             .numpy()
             for m, x in self.actions.items()

@@ -12,7 +12,7 @@ import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamDataError, TeamError
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import num_choices
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Team
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         self.active = np.ones((num_envs, len(agents)), bool)
         self.infos = [{} for _ in range(num_envs)]
         self.masks = {
-            a: np.ones((num_envs, distribution_for(self.team.action_spaces[a]).size), bool)
+            a: np.ones((num_envs, num_choices(self.team.action_spaces[a])), bool)
             for a in agents
             if a in self.team.masked
         }
@@ -388,7 +388,7 @@ def make_vector_env(
 
 def _check_masks(env: VectorTeamEnv) -> None:
     for agent in env.team.masked:
-        expected = (env.num_envs, distribution_for(env.team.action_spaces[agent]).size)
+        expected = (env.num_envs, num_choices(env.team.action_spaces[agent]))
         mask = env.masks.get(agent)
         if mask is None or mask.shape != expected or mask.dtype != bool:
             got = "none" if mask is None else f"{mask.shape} {mask.dtype}"

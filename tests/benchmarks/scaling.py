@@ -44,7 +44,7 @@ from gymnasium.spaces import Box
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero import HAPPOConfig
-from rllib_hetero.algorithms import on_policy
+from rllib_hetero.algorithms.on_policy import algorithm
 from rllib_hetero.reporting.comparison import table
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 
@@ -137,8 +137,8 @@ def measure(runners: int, args: argparse.Namespace) -> list[Measured]:
         .debugging(seed=0)
     )
     algo = config.build_algo()
-    watch, sample = Stopwatch(), on_policy.synchronous_parallel_sample
-    on_policy.synchronous_parallel_sample = watch.around("sampling", sample)
+    watch, sample = Stopwatch(), algorithm.synchronous_parallel_sample
+    algorithm.synchronous_parallel_sample = watch.around("sampling", sample)
     algo.learner_group.update = watch.around("learner", algo.learner_group.update)
     group = algo.env_runner_group
     group.sync_weights = watch.around("sync", group.sync_weights)
@@ -159,7 +159,7 @@ def measure(runners: int, args: argparse.Namespace) -> list[Measured]:
             )  # fmt: skip
         return iterations
     finally:
-        on_policy.synchronous_parallel_sample = sample
+        algorithm.synchronous_parallel_sample = sample
         algo.stop()
 
 

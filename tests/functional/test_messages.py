@@ -326,13 +326,8 @@ def test_posterior_gumbel_rejects_what_does_not_fit():
         posterior_gumbel(log_probs, k[:, None], e)
 
 
-def test_an_unknown_distribution_has_no_messages():
-    dist = SimpleNamespace(size=4, action_shape=(2,))
+def test_only_gaussians_and_choices_are_reparameterised():
+    dist = SimpleNamespace(size=4, action_shape=(2,), choices=())
     x = torch.zeros(4)
-    for call in (
-        lambda: message_size(dist),
-        lambda: encode(dist, np.zeros(2, np.float32)),
-        lambda: reparameterized(dist, x, x[:2], x, 1.0),
-    ):
-        with pytest.raises(ValueError, match="No messages"):
-            call()
+    with pytest.raises(ValueError, match="No messages"):
+        reparameterized(dist, x, x[:2], x, 1.0)

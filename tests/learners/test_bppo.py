@@ -39,7 +39,7 @@ from toys import (
 from rllib_hetero import ARMAPPOConfig, BPPOConfig, HAPPOConfig
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
-from rllib_hetero.learners import peer_term
+from rllib_hetero.learners.on_policy import peer_term
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 from rllib_hetero.learners.on_policy.peer_term import FEEDBACK
 

@@ -23,7 +23,7 @@ from toys import (
 from rllib_hetero import ALGORITHMS, HAPPOConfig, HATRPOConfig
 from rllib_hetero.connectors.fragments_to_batch import ACTION_MASK, ACTIVE
 from rllib_hetero.functional import flat
-from rllib_hetero.learners import trust_region
+from rllib_hetero.learners.on_policy import trust_region
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 
 MASKED = ("b", "c", "d")  # Discrete, MultiDiscrete, Discrete; "a" has a Box

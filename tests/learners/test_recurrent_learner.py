@@ -39,7 +39,7 @@ from rllib_hetero import (
 )
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE, CHUNKS, FragmentsToTeamBatch
 from rllib_hetero.functional import flat, unflat
-from rllib_hetero.learners import trust_region
+from rllib_hetero.learners.on_policy import trust_region
 from rllib_hetero.learners.on_policy.on_policy_learner import TOTAL
 from rllib_hetero.modules.actor import TeamActor
 from rllib_hetero.modules.memory import state_size
