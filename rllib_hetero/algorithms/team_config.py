@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.env_to_module import AddObservationsFromEpisodesToBatch
@@ -25,9 +24,7 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
-from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
 from rllib_hetero.modules.context import CONTEXT_SIZE
-from rllib_hetero.modules.critic import TeamCritic
 from rllib_hetero.modules.memory import check_recurrent
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
@@ -61,6 +58,8 @@ class TeamConfig(AlgorithmConfig):
     autoregressive: ClassVar[bool] = False
     """Whether agents act one after another, each seeing the actions of those before."""
 
+    model_defaults: ClassVar[Mapping[str, Any]]
+    """Every key of `model_config` that the default modules read, with its value."""
     policy_family: ClassVar[str] = "stochastic"
     """Which distributions lie over the modules' outputs; see `functional.POLICY_FAMILIES`."""
 
@@ -346,11 +345,11 @@ class TeamConfig(AlgorithmConfig):
         if self._rl_module_spec is not None:
             return
         given = set(self._given_model_config())
-        unknown = given - set(MODEL_DEFAULTS) - {"critic_hidden_sizes"}
+        unknown = given - set(self.model_defaults)
         if unknown:
             self._value_error(
                 f"Unknown keys {sorted(unknown)} in config.rl_module(model_config=...). The "
-                f"default modules read {sorted([*MODEL_DEFAULTS, 'critic_hidden_sizes'])}."
+                f"default modules read {sorted(self.model_defaults)}."
             )
         if "action_projection" in given and not self.autoregressive:
             self._value_error(
@@ -359,20 +358,20 @@ class TeamConfig(AlgorithmConfig):
             )
         for key in ("recurrent", "critic_recurrent"):
             try:
-                check_recurrent(MODEL_DEFAULTS | self.model_config, key)
+                check_recurrent(dict(self.model_defaults) | self.model_config, key)
             except ValueError as error:
                 self._value_error(str(error))
 
     @property
     def max_seq_len(self) -> int:
         """Length of the sequences that recurrent networks are trained on."""
-        return (MODEL_DEFAULTS | self.model_config)["max_seq_len"]
+        return (dict(self.model_defaults) | self.model_config)["max_seq_len"]
 
     # ---- modules and connectors -------------------------------------------------------------
 
-    @override(AlgorithmConfig)
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        return RLModuleSpec(module_class=TeamActor)
+    def get_critic_spec(self) -> RLModuleSpec:
+        """The centralised critic. It stays with the learner; runners never build it."""
+        raise NotImplementedError
 
     @property
     @override(AlgorithmConfig)
@@ -405,17 +404,6 @@ class TeamConfig(AlgorithmConfig):
         if not inference_only and CRITIC not in spec:
             spec.add_modules({CRITIC: self.get_critic_spec()})
         return spec
-
-    def get_critic_spec(self) -> RLModuleSpec:
-        """The centralised critic. It stays with the learner; runners never build it."""
-        return RLModuleSpec(
-            module_class=TeamCritic,
-            observation_space=self.layout.team.critic_space,
-            # RLlib asks every module for an action space; a critic has no actions.
-            action_space=gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
-            learner_only=True,
-            model_config=self.model_config,
-        )
 
     @override(AlgorithmConfig)
     def build_env_to_module_connector(

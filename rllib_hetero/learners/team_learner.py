@@ -56,11 +56,14 @@ class TeamLearner(RestoringLearner):
         lr = config.lr if module_id != CRITIC or config.critic_lr is None else config.critic_lr
         self.register_optimizer(
             module_id=module_id,
-            # eps as in HARL's configurations.
-            optimizer=torch.optim.Adam(params, eps=config.adam_epsilon),
+            optimizer=self.make_optimizer(params),
             params=params,
             lr_or_lr_schedule=lr,
         )
+
+    def make_optimizer(self, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """A module's optimiser; its learning rate is set by RLlib."""
+        return torch.optim.Adam(params, eps=self.config.adam_epsilon)
 
     # ---- gradients --------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
 
 MODEL_DEFAULTS: dict[str, Any] = {
     "hidden_sizes": [128, 128],
+    # None: as the actors'.
+    "critic_hidden_sizes": None,
     "activation": "relu",
     "layer_norm": True,
     "actor_head_gain": 0.01,

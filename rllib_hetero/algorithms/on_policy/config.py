@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.learner import LearnerConnectorPipeline
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import TeamAdvantages
+from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
+from rllib_hetero.modules.critic import TeamCritic
 
 
 class OnPolicyConfig(TeamConfig):
     """Settings of the on-policy algorithms, with HARL's defaults (JMLR 2024, Appendix)."""
+
+    model_defaults = MODEL_DEFAULTS
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -123,6 +130,22 @@ class OnPolicyConfig(TeamConfig):
                 "config.training(minibatch_size=...), or set it to None for the whole batch."
             )
         self.validate_train_batch_size_vs_rollout_fragment_length()
+
+    @override(AlgorithmConfig)
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=TeamActor)
+
+    @override(TeamConfig)
+    def get_critic_spec(self) -> RLModuleSpec:
+        """The centralised critic. It stays with the learner; runners never build it."""
+        return RLModuleSpec(
+            module_class=TeamCritic,
+            observation_space=self.layout.team.critic_space,
+            # RLlib asks every module for an action space; a critic has no actions.
+            action_space=gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
+            learner_only=True,
+            model_config=self.model_config,
+        )
 
     @override(AlgorithmConfig)
     def build_learner_connector(
