@@ -17,10 +17,12 @@ from rllib_hetero.functional.families import POLICY_FAMILIES
 from rllib_hetero.functional.masks import mask_logits, mask_logits_array, nothing_allowed
 from rllib_hetero.functional.messages import (
     encode,
+    encode_tensor,
     message_size,
     posterior_gumbel,
     reparameterized,
 )
+from rllib_hetero.functional.straight_through import gumbel_one_hots, straight_through
 from rllib_hetero.functional.surrogates import (
     adaptive_clip,
     approx_kl,
@@ -30,6 +32,19 @@ from rllib_hetero.functional.surrogates import (
     linear_surrogate,
     masked_mean,
     peer_surrogate,
+)
+from rllib_hetero.functional.td_targets import (
+    best_value,
+    smallest,
+    soft_value,
+    td_lambda_targets,
+    td_loss,
+    td_target,
+)
+from rllib_hetero.functional.temperature import (
+    allowed_target_entropy,
+    target_entropy,
+    temperature_loss,
 )
 from rllib_hetero.functional.trust_region import (
     LineSearchResult,
@@ -56,7 +71,9 @@ __all__ = [
     "MultiCategorical",
     "Trial",
     "adaptive_clip",
+    "allowed_target_entropy",
     "approx_kl",
+    "best_value",
     "clip_fraction",
     "clipped_joint_surrogate",
     "clipped_surrogate",
@@ -64,11 +81,13 @@ __all__ = [
     "conjugate_gradient",
     "distribution_for",
     "encode",
+    "encode_tensor",
     "error_moments",
     "fisher_product",
     "flat",
     "fold",
     "generalized_advantages",
+    "gumbel_one_hots",
     "largest_step",
     "line_search",
     "linear_surrogate",
@@ -83,7 +102,15 @@ __all__ = [
     "policy_ratio",
     "posterior_gumbel",
     "reparameterized",
+    "smallest",
+    "soft_value",
     "standardize",
+    "straight_through",
+    "target_entropy",
+    "td_lambda_targets",
+    "td_loss",
+    "td_target",
+    "temperature_loss",
     "unflat",
     "variance_ratio",
 ]

@@ -2,8 +2,9 @@
 
 A message is a vector that a policy can read and a gradient can pass: the raw components of a Box
 action, one-hots of a discrete one. `encode` is numpy: it is called once per environment step, on
-a few rows. `reparameterized` is the same vector as a function of the policy that took the action,
-through which the later agents' feedback reaches that policy.
+a few rows; `encode_tensor` is for whole batches. `reparameterized` is the same vector as a
+function of the policy that took the action, through which the later agents' feedback reaches that
+policy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from rllib_hetero.functional._shapes import same_shape
 from rllib_hetero.functional.distributions import DiagGaussian, Distribution
+from rllib_hetero.functional.straight_through import straight_through
 
 
 def message_size(dist: Distribution) -> int:
@@ -58,6 +60,33 @@ def encode(dist: Distribution, actions: np.ndarray) -> np.ndarray:
     component, choice = _layout(dist.choices)
     columns = actions if dist.action_shape else actions[..., None]
     return (columns.take(component, axis=-1) == choice).astype(np.float32)
+
+
+def encode_tensor(dist: Distribution, actions: Tensor) -> Tensor:
+    """`encode` in torch, for the learners.
+
+    Args:
+        dist: The distribution of the actions.
+        actions: [..., *action_shape] actions.
+
+    Returns:
+        [..., w] float32 messages, w the `message_size`.
+
+    Raises:
+        ValueError: If the shape does not fit.
+    """
+    if dist.action_shape and actions.shape[-1:] != dist.action_shape:
+        raise ValueError(
+            f"Actions must have shape (..., *{dist.action_shape}), got {tuple(actions.shape)}."
+        )
+    if not dist.choices:
+        return actions.float()
+    columns = actions if dist.action_shape else actions.unsqueeze(-1)
+    one_hots = [
+        columns[..., j : j + 1] == torch.arange(n, device=actions.device)
+        for j, n in enumerate(dist.choices)
+    ]
+    return torch.cat(one_hots, dim=-1).float()
 
 
 def reparameterized(
@@ -118,7 +147,7 @@ def reparameterized(
     if isinstance(dist, DiagGaussian):
         mean, log_std = inputs.chunk(2, dim=-1)
         std, taken = log_std.exp(), actions.to(inputs.dtype)
-        return _straight_through(taken, mean + std * ((taken - mean) / std).detach())
+        return straight_through(taken, mean + std * ((taken - mean) / std).detach())
 
     nvec = list(dist.choices)
     if not nvec:
@@ -188,12 +217,7 @@ def _gumbel_softmax(
     log_p = logits.log_softmax(-1).clamp(min=torch.finfo(logits.dtype).min)
     noise = posterior_gumbel(log_p, actions, exponentials)
     one_hot = torch.zeros_like(log_p).scatter(-1, actions.long().unsqueeze(-1), 1.0)
-    return _straight_through(one_hot, ((log_p + noise) / temperature).softmax(-1))
-
-
-def _straight_through(value: Tensor, path: Tensor) -> Tensor:
-    # In this order the difference is exactly 0; (value + path) - path would be rounded.
-    return value + (path - path.detach())
+    return straight_through(one_hot, ((log_p + noise) / temperature).softmax(-1))
 
 
 @lru_cache(maxsize=64)

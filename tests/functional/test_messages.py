@@ -12,6 +12,7 @@ from rllib_hetero.functional import (
     DiagGaussian,
     MultiCategorical,
     encode,
+    encode_tensor,
     mask_logits,
     message_size,
     posterior_gumbel,
@@ -58,6 +59,18 @@ def test_encode_hand_computed():
     assert encode(Categorical(3), np.array([[0], [1]])).tolist() == [[[1, 0, 0]], [[0, 1, 0]]]
     multi = encode(MultiCategorical((2, 1, 3)), np.array([[1, 0, 0], [0, 0, 2]]))
     assert multi.tolist() == [[0, 1, 1, 1, 0, 0], [1, 0, 1, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dist", DISTS, ids=str)
+def test_both_encodings_are_the_same(dist, shape):
+    _, actions, _ = draw(dist, shape)
+    actual, expected = encode_tensor(dist, actions), encode(dist, actions.numpy())
+    assert actual.dtype == torch.float32
+    assert actual.numpy().tolist() == expected.tolist()
+    if dist.action_shape:
+        with pytest.raises(ValueError, match="Actions must have shape"):
+            encode_tensor(dist, torch.zeros(2, dist.action_shape[0] + 1))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
