@@ -1,4 +1,4 @@
-"""The multi-layer perceptron that actors and critics share, initialised as in HARL."""
+"""The multi-layer perceptron that all networks share, initialised as in HARL."""
 
 from __future__ import annotations
 
@@ -7,21 +7,32 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "selu": nn.SELU}
+_ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "hardswish": nn.Hardswish,
+}
 
 
 def mlp(
-    in_size: int, hidden_sizes: Sequence[int], *, activation: str = "relu", layer_norm: bool = True
+    in_size: int,
+    hidden_sizes: Sequence[int],
+    *,
+    activation: str = "relu",
+    layer_norm: bool = True,
+    orthogonal: bool = True,
 ) -> nn.Sequential:
     """LayerNorm, then (Linear, activation, LayerNorm) for each hidden size.
-
-    Weights are orthogonal with the activation's gain, biases 0.
 
     Args:
         in_size: Size of the input's last axis.
         hidden_sizes: Sizes of the hidden layers.
-        activation: "relu", "tanh", "elu" or "selu".
+        activation: "relu", "tanh", "elu", "selu" or "hardswish".
         layer_norm: False leaves all normalisation out.
+        orthogonal: Weights are orthogonal with the activation's gain, biases 0, as in HARL's
+            on-policy networks; else as PyTorch makes them, as in its off-policy ones.
 
     Returns:
         A network from (..., in_size) to (..., hidden_sizes[-1]).
@@ -42,10 +53,10 @@ def mlp(
             "At least one hidden layer is needed: "
             "config.rl_module(model_config={'hidden_sizes': [128, 128]})."
         )
-    gain = 0.75 if activation == "elu" else nn.init.calculate_gain(activation)  # type: ignore[arg-type]
     layers: list[nn.Module] = [nn.LayerNorm(in_size)] if layer_norm else []
     for size in hidden_sizes:
-        layers += [linear(in_size, size, gain), _ACTIVATIONS[activation]()]
+        layer = linear(in_size, size, _gain(activation)) if orthogonal else nn.Linear(in_size, size)
+        layers += [layer, _ACTIVATIONS[activation]()]
         if layer_norm:
             layers.append(nn.LayerNorm(size))
         in_size = size
@@ -59,3 +70,9 @@ def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:
     with torch.no_grad():
         layer.bias.zero_()
     return layer
+
+
+def _gain(activation: str) -> float:
+    # Those that PyTorch has no gain for; hard swish is close to ReLU.
+    known = {"elu": 0.75, "hardswish": nn.init.calculate_gain("relu")}
+    return known.get(activation) or nn.init.calculate_gain(activation)  # type: ignore[arg-type]
