@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from ray.rllib.core import Columns
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -16,7 +15,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from rllib_hetero.errors import TeamError
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.fragment import Finals, TeamFragment
-from rllib_hetero.runners.recorder import one_hot_filled
+from rllib_hetero.runners.recorder import log_probs_of, one_hot_filled
 from rllib_hetero.runners.stock_runner import STATE
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, Layout
 
@@ -92,13 +91,6 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
                 if living:
                     end_state[e] = states[n]
 
-    # A dead agent's policy still needs inputs that are a distribution: those of all zeros.
-    log_probs = {
-        m: layout.distribution(m)
-        .log_prob(torch.from_numpy(dist_inputs[m]), torch.from_numpy(actions[m]))
-        .numpy()
-        for m in layout.groups
-    }
     cut = [e for e, episode in enumerate(episodes) if truncated[len(episode) - 1, e]]
     ragged = [
         e for e, ep in enumerate(episodes) if not ep.is_done and len(ep) < length
@@ -110,7 +102,8 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
         observations=observations,
         actions=actions,
         dist_inputs=dist_inputs,
-        log_probs=log_probs,
+        # A dead agent's policy still needs inputs that are a distribution: those of all zeros.
+        log_probs=log_probs_of(layout, dist_inputs, actions),
         active=active,
         rewards=rewards,
         state=state,

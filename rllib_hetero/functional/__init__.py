@@ -5,22 +5,30 @@
 
 from rllib_hetero.functional.advantages import generalized_advantages, moments, standardize
 from rllib_hetero.functional.correction import fold, policy_ratio
-from rllib_hetero.functional.distributions import (
-    Categorical,
-    DiagGaussian,
-    Distribution,
-    MultiCategorical,
-    distribution_for,
-    num_choices,
-)
+from rllib_hetero.functional.deterministic import NoisyDeterministic
+from rllib_hetero.functional.distributions import ClosedForm, Density, Distribution
 from rllib_hetero.functional.families import POLICY_FAMILIES
-from rllib_hetero.functional.masks import mask_logits, mask_logits_array, nothing_allowed
+from rllib_hetero.functional.greedy import EpsilonGreedy
+from rllib_hetero.functional.masks import (
+    mask_inputs,
+    mask_logits,
+    mask_logits_array,
+    nothing_allowed,
+)
 from rllib_hetero.functional.messages import (
     encode,
     encode_tensor,
     message_size,
     posterior_gumbel,
     reparameterized,
+)
+from rllib_hetero.functional.squashed import SquashedGaussian
+from rllib_hetero.functional.stochastic import (
+    Categorical,
+    DiagGaussian,
+    MultiCategorical,
+    distribution_for,
+    num_choices,
 )
 from rllib_hetero.functional.straight_through import gumbel_one_hots, straight_through
 from rllib_hetero.functional.surrogates import (
@@ -65,10 +73,15 @@ from rllib_hetero.functional.value_loss import (
 __all__ = [
     "POLICY_FAMILIES",
     "Categorical",
+    "ClosedForm",
+    "Density",
     "DiagGaussian",
     "Distribution",
+    "EpsilonGreedy",
     "LineSearchResult",
     "MultiCategorical",
+    "NoisyDeterministic",
+    "SquashedGaussian",
     "Trial",
     "adaptive_clip",
     "allowed_target_entropy",
@@ -91,6 +104,7 @@ __all__ = [
     "largest_step",
     "line_search",
     "linear_surrogate",
+    "mask_inputs",
     "mask_logits",
     "mask_logits_array",
     "masked_mean",

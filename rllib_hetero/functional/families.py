@@ -9,9 +9,16 @@ from collections.abc import Callable
 
 import gymnasium as gym
 
-from rllib_hetero.functional.distributions import Distribution, distribution_for
+from rllib_hetero.functional.deterministic import deterministic_for
+from rllib_hetero.functional.distributions import Distribution
+from rllib_hetero.functional.greedy import greedy_for
+from rllib_hetero.functional.squashed import squashed_for
+from rllib_hetero.functional.stochastic import distribution_for
 
 POLICY_FAMILIES: dict[str, Callable[[gym.Space], Distribution]] = {
     "stochastic": distribution_for,
+    "deterministic": deterministic_for,
+    "squashed": squashed_for,
+    "greedy": greedy_for,
 }
 """By name, what gives the distribution of an action space."""

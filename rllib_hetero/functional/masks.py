@@ -24,7 +24,7 @@ def mask_logits(inputs: Tensor, mask: Tensor) -> Tensor:
     A component without any allowed choice becomes uniform; see `nothing_allowed`.
 
     Args:
-        inputs: [..., p] logits of a `Categorical` or `MultiCategorical`.
+        inputs: [..., p] logits of a `Categorical` or `MultiCategorical`, or values of actions.
         mask: [..., p] bool, True = allowed.
 
     Returns:
@@ -65,6 +65,26 @@ def mask_logits_array(inputs: np.ndarray, mask: np.ndarray) -> np.ndarray:
             f"{mask.shape} {mask.dtype} on {inputs.shape} {inputs.dtype}."
         )
     return np.where(mask, inputs, _LOWEST).astype(np.float32, copy=False)
+
+
+def mask_inputs(dist: Distribution, inputs: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`mask_logits_array` on all inputs of a distribution, some of which may be no logits.
+
+    Args:
+        dist: The distribution.
+        inputs: [..., size] float32 parameters, the logits or values in front.
+        mask: [..., p] bool, True = allowed; p is the sum of its `choices`.
+
+    Returns:
+        [..., size] float32 parameters, a new array.
+
+    Raises:
+        ValueError: As `mask_logits_array`.
+    """
+    p = sum(dist.choices)
+    masked = inputs.copy()
+    masked[..., :p] = mask_logits_array(inputs[..., :p], mask)
+    return masked
 
 
 def nothing_allowed(mask: np.ndarray, dist: Distribution) -> np.ndarray:

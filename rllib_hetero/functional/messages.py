@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional._shapes import same_shape
-from rllib_hetero.functional.distributions import DiagGaussian, Distribution
+from rllib_hetero.functional.distributions import Distribution
+from rllib_hetero.functional.stochastic import Categorical, DiagGaussian, MultiCategorical
 from rllib_hetero.functional.straight_through import straight_through
 
 
@@ -129,7 +130,7 @@ def reparameterized(
 
     Raises:
         ValueError: If shapes do not fit, `exponentials` is missing, `temperature` is not positive
-            or there are no messages for the distribution.
+            or the distribution is none of the family "stochastic".
 
     Reference:
         Li et al., "Backpropagation Through Agents", AAAI 2024, g(theta, eps) of eq. 5; Jang et
@@ -149,9 +150,9 @@ def reparameterized(
         std, taken = log_std.exp(), actions.to(inputs.dtype)
         return straight_through(taken, mean + std * ((taken - mean) / std).detach())
 
+    if not isinstance(dist, (Categorical, MultiCategorical)):
+        raise ValueError(f"No policy gradient passes the actions of {dist}.")
     nvec = list(dist.choices)
-    if not nvec:
-        raise ValueError(f"No messages for actions of {dist}.")
     if exponentials is None or exponentials.shape != inputs.shape:
         got = None if exponentials is None else tuple(exponentials.shape)
         raise ValueError(

@@ -51,9 +51,11 @@ class TeamFragment:
         observations: Module id to (T, E, n_m, d_m) float32, the module's whole input: behind the
             observation the agent's one-hot, if the module has several agents, and behind that, in
             an autoregressive team, the context that the agent acted on.
-        actions: Module id to (T, E, n_m, ...) as the policy drew them, before clipping.
+        actions: Module id to (T, E, n_m, ...) as the policy drew them, before clipping. What a
+            distribution draws within the space (`Distribution.within_space`) is executed as it is.
         dist_inputs: Module id to (T, E, n_m, p_m) float32, the behaviour policy's parameters.
-        log_probs: Module id to (T, E, n_m) float32, joint over an action's components.
+        log_probs: Module id to (T, E, n_m) float32, joint over an action's components. Only of
+            modules whose distribution has a density (`functional.Density`).
         active: Module id to (T, E, n_m) bool; False where the agent was not acting (dead).
         rewards: (T, E, n) float32 in agent order.
         state: (T, E, s) float32, or None: the state is then all observations.

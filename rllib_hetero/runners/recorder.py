@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rllib_hetero.functional import Density
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import Layout, ModuleID
@@ -147,19 +148,14 @@ class Recorder:
             m: self.active[t][:, :, [self._layout.team.agents.index(a) for a in agents]]
             for m, agents in self._layout.groups.items()
         }
-        # One vectorised pass for the whole fragment instead of one per step.
-        log_probs = {
-            m: self._layout.distribution(m)
-            .log_prob(torch.from_numpy(self.dist_inputs[m][t]), torch.from_numpy(x[t]))
-            .numpy()
-            for m, x in self.actions.items()
-        }
+        actions = {m: x[t] for m, x in self.actions.items()}
+        dist_inputs = {m: x[t] for m, x in self.dist_inputs.items()}
         last = [self._current(e, env) for e in range(env.num_envs)]
         return TeamFragment(
             observations={m: x[t] for m, x in self.observations.items()},
-            actions={m: x[t] for m, x in self.actions.items()},
-            dist_inputs={m: x[t] for m, x in self.dist_inputs.items()},
-            log_probs=log_probs,
+            actions=actions,
+            dist_inputs=dist_inputs,
+            log_probs=log_probs_of(self._layout, dist_inputs, actions),
             active=module_active,
             rewards=self.rewards[t],
             state=None if self.state is None else self.state[t],
@@ -201,6 +197,19 @@ class Recorder:
             if self.state is None
             else np.array([f[3] for f in kept], np.float32).reshape(k, *self.state.shape[2:]),
         )
+
+
+def log_probs_of(layout: Layout, dist_inputs: PerModule, actions: PerModule) -> PerModule:
+    """Log-probabilities (T, E, n_m) of those modules whose distribution has a density.
+
+    One vectorised pass for a whole fragment instead of one per step.
+    """
+    dists = {m: layout.distribution(m) for m in layout.groups}
+    return {
+        m: dist.log_prob(torch.from_numpy(dist_inputs[m]), torch.from_numpy(actions[m])).numpy()
+        for m, dist in dists.items()
+        if isinstance(dist, Density)
+    }
 
 
 def one_hot_filled(layout: Layout, module_id: str, lead: tuple[int, ...], width: int) -> np.ndarray:

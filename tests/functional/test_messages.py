@@ -342,5 +342,5 @@ def test_posterior_gumbel_rejects_what_does_not_fit():
 def test_only_gaussians_and_choices_are_reparameterised():
     dist = SimpleNamespace(size=4, action_shape=(2,), choices=())
     x = torch.zeros(4)
-    with pytest.raises(ValueError, match="No messages"):
+    with pytest.raises(ValueError, match="No policy gradient"):
         reparameterized(dist, x, x[:2], x, 1.0)

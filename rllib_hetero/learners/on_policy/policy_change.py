@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rllib_hetero.functional import Distribution
+from rllib_hetero.functional import ClosedForm
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,6 @@ class PolicyChange:
     correction: Tensor
     inputs: Tensor
     old_inputs: Tensor
-    dist: Distribution
+    dist: ClosedForm
     position: int
     num_agents: int

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import (
-    Distribution,
+    ClosedForm,
     LineSearchResult,
     Trial,
     conjugate_gradient,
@@ -110,7 +110,7 @@ class TrustRegionLearner(SequentialLearner):
             inputs = self.forward(module_id, rows)[Columns.ACTION_DIST_INPUTS]
         return self.policy_change(module_id, rows, inputs)
 
-    def _mean_kl(self, dist: Distribution, old: Tensor, new: Tensor, rows: Rows) -> Tensor:
+    def _mean_kl(self, dist: ClosedForm, old: Tensor, new: Tensor, rows: Rows) -> Tensor:
         """This learner's share of the mean KL(old || new) over living samples."""
         return masked_mean(dist.kl(old, new), rows[ACTIVE], rows[TOTAL])
 
