@@ -100,7 +100,7 @@ class Command:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def wait_until(self, condition: Callable[[], Any], seconds: float = 200) -> Any:
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 600) -> Any:
         """Polls; fails if the command ends before, or after so many seconds."""
         end = time.monotonic() + seconds
         self.family()
@@ -110,7 +110,7 @@ class Command:
             time.sleep(0.005)
         return value
 
-    def end(self, seconds: float = 250) -> int:
+    def end(self, seconds: float = 600) -> int:
         """Waits for the command's own end; returns its exit code."""
         self.family()
         return self.process.wait(timeout=seconds)

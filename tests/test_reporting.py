@@ -174,7 +174,7 @@ def test_runs_with_rays_of_their_own_and_sigterm(tmp_path):
             if "1,000,000,000 steps" in line:
                 process.terminate()
                 break
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     shutil.rmtree(ray_folder, ignore_errors=True)
     assert process.returncode == 128 + signal.SIGTERM
     out = tmp_path / "second"

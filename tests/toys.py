@@ -7,6 +7,7 @@ copy of the initial weights.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -22,6 +23,12 @@ ACTIONS = {
     "discrete": Discrete(4),
     "multi": MultiDiscrete([3, 2]),
 }
+ULP = torch.finfo(torch.float32).eps  # the relative distance of neighbouring numbers
+
+
+def rounding(x, terms):
+    """By how much float32 may be off in `x`, computed as sums of so many terms."""
+    return ULP * terms * float(abs(x).max())
 
 
 # ---- environments -----------------------------------------------------------------------------
@@ -316,7 +323,11 @@ def small_config(
 
     `model` is added to the `model_config`; `sharing` replaces the default `parameter_sharing`.
     """
-    settings = {"lr": 1e-3, "num_epochs": 3, "train_batch_size_per_learner": num_envs * steps}
+    # Adam's epsilon keeps gradients that are all but zero from becoming steps made of rounding.
+    settings = {
+        "lr": 1e-3, "adam_epsilon": 1e-3, "num_epochs": 3,
+        "train_batch_size_per_learner": num_envs * steps,
+    }  # fmt: skip
     config = (
         cls()
         .environment(env, env_config=env_config or {})
@@ -522,6 +533,7 @@ class SlowTeam:
         }
         self.norm = np.zeros(3)  # running mean, mean square and weight
         self.iteration = 0
+        self.roundings = Counter()  # by module; see `_count_rounding`
 
     # -- data, row after row
 
@@ -533,6 +545,7 @@ class SlowTeam:
                 for t in range(f.valid.shape[0]):
                     if f.valid[t, e]:
                         rows.append(self._row(f, t, e))
+        self.num_rows = len(rows)
         return rows
 
     def _row(self, f, t, e):
@@ -723,6 +736,20 @@ class SlowTeam:
         for p in parameters:
             p.grad *= min(1.0, self.c.grad_clip / (float(norm) + 1e-6))
         self.optimizers[name].step()
+        self._count_rounding(name, parameters)
+
+    def _count_rounding(self, name, parameters):
+        """Adds what one step of Adam may make of float32's rounding.
+
+        The step lr m / (sqrt(v) + epsilon) changes by at most lr / epsilon with the gradient. An
+        entry of that is a sum over n rows, of terms of both signs: it is off by about sqrt(n) units
+        in the last place, of the size of the largest entry. The weight itself is rounded, too.
+        """
+        settings = self.optimizers[name].defaults
+        gradient = max(float(p.grad.abs().max()) for p in parameters)
+        weight = max(float(p.detach().abs().max()) for p in parameters)
+        moved = settings["lr"] / settings["eps"] * gradient * self.num_rows**0.5
+        self.roundings[name] += ULP * (weight + moved)
 
     def _mean(self):
         return self.norm[0] / self.norm[2] if self.norm[2] else 0.0
@@ -748,6 +775,11 @@ class SlowTeam:
             for name, p in ours.items():
                 out[m, name] = float((p - theirs[name].detach()).abs().max())
         return out
+
+    def assert_same(self, learner):
+        """Fails if a weight is further from the learner's than rounding takes it."""
+        differences = self.differences(learner)
+        assert max(differences.values()) <= max(self.roundings.values()), differences
 
 
 # ---- a slow team that acts in turn --------------------------------------------------------------

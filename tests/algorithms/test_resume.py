@@ -12,7 +12,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from rllib_hetero import HAPPOConfig, MAPPOConfig
 
 pytest.importorskip("mpe2")
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("ray_local")]
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 # Runners are given `keep_return` by value: they cannot import this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -64,7 +64,7 @@ def stopped(folder, started):
             printed.append(line)
             if line.lstrip().startswith("400/1,000,000,000"):
                 process.terminate()
-        process.wait(timeout=120)
+        process.wait(timeout=600)
     return printed, process.returncode
 
 
@@ -86,7 +86,7 @@ def test_a_resumed_run_goes_on_at_the_same_step(stopped, folder, started):
     ahead = f"{int(row[0]) + 1},{at + 200},{row[2]}\n"
     (run / "progress.csv").write_text(f"{text}{ahead}{ahead[:5]}")
     with started("-m", "rllib_hetero", "resume", "run", "--env-steps", str(at + 400)) as process:
-        printed, _ = process.communicate(timeout=280)
+        printed, _ = process.communicate(timeout=600)
     lines = printed.splitlines()
     assert process.returncode == 0
     assert f"going on from the checkpoint at {at:,} steps; 200 steps after it" in lines[0]

@@ -19,7 +19,7 @@ import psutil
 from ray.job_submission import JobSubmissionClient
 
 BIN = Path(sys.executable).parent
-START_S = 120
+START_S = 600
 
 
 class Head:

@@ -33,7 +33,7 @@ def stand_ins(tmp_path, monkeypatch):
 
 
 def run(*command, code=0):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -108,12 +108,12 @@ def test_slurm_job_near_its_end_saves_and_comes_again(slurm, stand_ins, tmp_path
         ["bash", slurm, tmp_path / "run"], stdout=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 600
         while not (tmp_path / "log").exists() or "ready" not in log(tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         job.send_signal(signal.SIGTERM)
-        assert job.wait(timeout=30) == 143
+        assert job.wait(timeout=600) == 143
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(job.pid, signal.SIGKILL)  # whatever a broken script has left

@@ -21,7 +21,6 @@ pytest.importorskip(
 from head import running_head
 
 # A head, and every job another driver: on a busy machine these take their time.
-pytestmark = pytest.mark.timeout(600)
 
 STEPS = 200  # of an iteration: two runners with four environments each, whole episodes
 SMALL = [
@@ -76,7 +75,7 @@ def job(head, checkout, name, entrypoint):
     return client.get_job_info(name), client.get_job_logs(name)
 
 
-def wait_until(condition, timeout=200):
+def wait_until(condition, timeout=600):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline

@@ -446,7 +446,7 @@ def test_missing_packages_are_named_with_their_extra(monkeypatch):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_conforms(envpool, task):
-    report = check_env("bimanual", {"task": task, "max_steps": 30}, steps=200, seconds=30)
+    report = check_env("bimanual", {"task": task, "max_steps": 30}, steps=200, seconds=600)
     assert report.ok and not report.of("warning"), str(report)
 
 

@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("sc-*"))  # pysc2's temporary folders of games
 
 
-def gone(folder, within=20.0):
+def gone(folder, within=600.0):
     """Whether no process of a game is left, at the latest after some seconds."""
     end = time.monotonic() + within
     while folder.processes():
@@ -200,11 +200,11 @@ def test_a_frame(folder):
         ({"crash_at": "join_game"}, None),
         ({"crash_at": "launch"}, None),
         ({"crash_at": "debug"}, "has crashed"),
-        ({"hang_after": 3, "children": True}, r"within 2 s.*step_timeout_s"),
+        ({"hang_after": 3, "children": True}, r"within 6 s.*step_timeout_s"),
         ({"hang_at": "launch", "children": True}, r"within 4 s.*launch_timeout_s"),
         ({"hang_at": "create_game"}, r"within 4 s.*launch_timeout_s"),
         # smacv2 then waits without end for units to die.
-        ({"immortal": True, "harmless": True}, r"within 2 s.*step_timeout_s"),
+        ({"immortal": True, "harmless": True}, r"within 6 s.*step_timeout_s"),
     ],
     ids=lambda x: "-".join(map(str, x)) if isinstance(x, dict) else "",
 )
@@ -215,7 +215,7 @@ def test_failures(folder, plan, match):
     if match and "launch_timeout_s" in match:
         config["launch_timeout_s"] = 4
     elif match and "step_timeout_s" in match:
-        config["step_timeout_s"] = 2
+        config["step_timeout_s"] = 6
     env = make_smac(config)
     with pytest.raises(GameFailure if match else Exception, match=match):
         for _ in range(2):
@@ -263,7 +263,7 @@ def test_a_process_that_ends_without_closing(folder, end):
         assert end == "exits" or len(folder.processes()) == 3  # with the game's own child
         if end == "killed":
             process.kill()
-        process.wait(timeout=60)
+        process.wait(timeout=600)
     assert gone(folder)
 
 

@@ -10,10 +10,9 @@ from struck import BATCH, resume, train
 
 from rllib_hetero import load_policies
 
-pytestmark = [
-    pytest.mark.timeout(250),
-    pytest.mark.skipif(not can_mount(), reason="a disk of its own needs root and mount namespaces"),
-]
+pytestmark = pytest.mark.skipif(
+    not can_mount(), reason="a disk of its own needs root and mount namespaces"
+)
 
 
 @contextmanager

@@ -2,12 +2,10 @@
 
 import signal
 
-import pytest
 from fault_tools import steps_of
 from struck import BATCH, resume, train
 
 
-@pytest.mark.timeout(200)
 def test_a_killed_driver_loses_what_came_after_the_checkpoint(tmp_path):
     run, every = tmp_path / "run", 10 * BATCH
     with train(tmp_path, "--checkpoint-every", every) as command:
@@ -20,7 +18,6 @@ def test_a_killed_driver_loses_what_came_after_the_checkpoint(tmp_path):
     assert again["lost_env_steps"] == last % every > 0
 
 
-@pytest.mark.timeout(200)
 def test_a_driver_killed_while_it_writes_a_checkpoint_has_the_one_before(tmp_path):
     run, every = tmp_path / "run", 3 * BATCH
     whole, half = run / "checkpoint", run / "checkpoint.new"

@@ -10,12 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 from fault_tools import LEARNER, ROOT, steps_of
 from struck import BATCH, resume, train
 
 
-@pytest.mark.timeout(250)
 def test_a_killed_learner_ends_the_run_and_resume_goes_on(tmp_path):
     run, every = tmp_path / "run", 10 * BATCH
     more = ["--set", "learners.num_learners=1", "--checkpoint-every", every]
@@ -32,7 +30,6 @@ def test_a_killed_learner_ends_the_run_and_resume_goes_on(tmp_path):
     assert again["lost_env_steps"] == last % every
 
 
-@pytest.mark.timeout(400)
 def test_a_killed_node_is_replaced_by_one_that_joins(tmp_path):
     """In a process of its own: this one may have a Ray already."""
     script = ROOT / "tests" / "benchmarks" / "faults.py"
@@ -40,7 +37,7 @@ def test_a_killed_node_is_replaced_by_one_that_joins(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
     env.pop("RAY_ADDRESS", None)
     start = time.monotonic()
-    subprocess.run([sys.executable, str(script), *arguments], env=env, check=True, timeout=380)
+    subprocess.run([sys.executable, str(script), *arguments], env=env, check=True, timeout=800)
     (row,) = json.loads((tmp_path / "faults.json").read_text())["rows"]
     # At most one fragment of the runner that was on the node.
     assert row["fault"] == "worker node killed" and 0 <= row["lost_steps"] <= 500

@@ -201,10 +201,6 @@ class SlowA2PO(SlowTeam):
         return out
 
 
-def check(slow, learner, tolerance=1e-5):
-    assert max(slow.differences(learner).values()) < tolerance, slow.differences(learner)
-
-
 def run(env=None, *, order, updates=2, frozen=(), **kwargs):
     training = {**LARGE, "update_order": order, **kwargs}
     learner, runner = make(env, **training)
@@ -217,7 +213,7 @@ def run(env=None, *, order, updates=2, frozen=(), **kwargs):
     # Later agents' estimates are others than plain ones.
     last = order[-1]
     assert np.abs(slow.turns[-1][last] - slow.turns[0][last]).max() > 1e-2
-    check(slow, learner)
+    slow.assert_same(learner)
     return slow, learner
 
 
@@ -470,7 +466,7 @@ def test_the_most_promising_agent_is_picked_at_its_turns(rule, env, per_agent_cr
         assert sorted(order) == sorted(FOUR)
         assert [p for *_, p in seen] == [1, 2, 3, 4]
         slow.update(fragments, order)
-        check(slow, learner, 2e-4)
+        slow.assert_same(learner)
         rows = slow.rows(fragments)
 
         def score(turn, agent, rows=rows):
@@ -543,7 +539,7 @@ def test_an_agent_that_is_dead_throughout_gets_its_turn():
     order = [m for m, *_ in seen]
     assert sorted(order) == AGENTS
     slow.update([fragment], order)
-    check(slow, learner)
+    slow.assert_same(learner)
     assert torch.equal(learner.module["b"].head.weight, before)
 
 

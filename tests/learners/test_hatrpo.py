@@ -12,7 +12,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
-from toys import SlowTeam, make_learner, make_runner, sample, small_config, update
+from toys import ULP, SlowTeam, make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import HATRPOConfig
 from rllib_hetero.algorithms.on_policy.hatrpo import HATRPOLearner
@@ -26,7 +26,7 @@ MANY = 200  # iterations of conjugate gradients after which nothing is left to s
 def make(env=None, *, to_train=None, sharing=None, learner_class=None, **training):
     settings = {
         "cg_iterations": MANY,
-        "cg_damping": 0.05,
+        "cg_damping": 0.2,
         "kl_threshold": 0.003,
         "update_order": ORDER,
     }
@@ -115,6 +115,11 @@ class SlowHATRPO(SlowTeam):
             k = torch.linalg.qr(torch.stack(krylov, 1)).Q
             x = k @ torch.linalg.solve(k.T @ h @ k, k.T @ g)
         full = torch.sqrt(2 * c.kl_threshold / (x @ h @ x)) * x
+        # The solution of a linear system is off by the rounding of g times the system's condition;
+        # and by the correction it is handed on to all agents that follow.
+        condition = float(h.trace()) / c.cg_damping
+        size = float(full.abs().max())
+        self.roundings["actors"] += ULP * len(obs) ** 0.5 * condition * size
         before, centre = row(params).clone(), actor_parts(actor, obs)
         entropy = actor.entropy(obs).mean().item()
         fraction, improvement, kl = 0.0, 0.0, 0.0
@@ -196,14 +201,10 @@ def fisher(actor, obs):
     return total
 
 
-def check(slow, learner, tolerance=5e-5):
-    assert max(slow.differences(learner).values()) < tolerance, slow.differences(learner)
-
-
 # ---- the step -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damping", [0.02, 0.1])
+@pytest.mark.parametrize("damping", [0.1, 0.5])
 @pytest.mark.parametrize(
     "env", [{}, {"dies": {"b": 2}, "state": True}, {"scheme": "shared", "end": "alternate"}]
 )
@@ -215,7 +216,7 @@ def test_each_agent_takes_the_natural_step_of_its_corrected_objective(env, dampi
     fragments = sample(runner, learner)
     results = metrics_of(update(learner, fragments))
     slow.update(fragments, order=ORDER)
-    check(slow, learner)
+    slow.assert_same(learner)
     assert slow.corrections["a"].std() > 0.02  # The test would see a correction left out.
     for m in ORDER:
         # Relative to the step itself: a wrong scale of a small entry would show.
@@ -239,7 +240,7 @@ def test_one_agent_is_trpo(kind):
         update(learner, fragments)
         slow.update(fragments, order=["only"])
         assert torch.equal(slow.corrections["only"], torch.ones(24))
-    check(slow, learner)
+    slow.assert_same(learner)
     assert slow.steps["only"]["step_fraction"] > 0
 
 
@@ -250,7 +251,7 @@ def test_several_iterations_with_critic_and_own_learning_rate():
         fragments = sample(runner, learner)
         update(learner, fragments)
         slow.update(fragments, order=ORDER)
-    check(slow, learner, 1e-4)
+    slow.assert_same(learner)
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
@@ -260,7 +261,7 @@ def test_few_iterations_are_those_of_conjugate_gradients(iterations):
     fragments = sample(runner, learner)
     results = metrics_of(update(learner, fragments))
     slow.update(fragments, order=ORDER)
-    check(slow, learner)
+    slow.assert_same(learner)
     for m in ORDER:
         residual = slow.steps[m]["cg_residual"]
         assert residual > 0.02
@@ -274,7 +275,7 @@ def test_entropy_enters_the_objective(coefficient):
     fragments = sample(runner, learner)
     update(learner, fragments)
     slow.update(fragments, order=ORDER)
-    check(slow, learner)
+    slow.assert_same(learner)
 
 
 def test_entropy_changes_the_step():
@@ -313,7 +314,7 @@ def test_statistics_of_the_step(backtrack):
     fragments = sample(runner, learner)
     results = metrics_of(update(learner, fragments))
     slow.update(fragments, order=ORDER)
-    check(slow, learner, 1e-4)
+    slow.assert_same(learner)
     assert min(s["step_fraction"] for s in slow.steps.values()) < 1
     for m in ORDER:
         for name, value in slow.steps[m].items():
@@ -383,7 +384,7 @@ def test_after_a_rejected_update_the_others_go_on_as_if_it_were_the_first():
     assert torch.equal(second, torch.ones_like(second))
     assert third.std() > 0.01
     assert [float(results[m]["rejected_updates"]) for m in ORDER] == [1.0, 0.0, 0.0]
-    check(slow, learner)
+    slow.assert_same(learner)
 
 
 def test_number_of_trials_of_the_search():
@@ -441,7 +442,7 @@ def test_an_agent_that_is_dead_throughout_does_not_move():
     slow.update([fragment], order=ORDER)
     assert unmoved(learner, before, "b") and not unmoved(learner, before, "a")
     assert torch.equal(seen[1][1], torch.ones(24))
-    check(slow, learner)
+    slow.assert_same(learner)
 
 
 def test_frozen_modules_do_not_move():
@@ -452,7 +453,7 @@ def test_frozen_modules_do_not_move():
     slow.update(fragments, order=ORDER)
     assert unmoved(learner, before, "c")
     assert not unmoved(learner, before, "a") and not unmoved(learner, before, "b")
-    check(slow, learner)
+    slow.assert_same(learner)
 
 
 def test_agents_of_one_network_step_one_after_another_on_it():
@@ -463,7 +464,7 @@ def test_agents_of_one_network_step_one_after_another_on_it():
     update(learner, fragments)
     slow.update(fragments, order=["c", "b", "a"])
     assert slow.steps["a"]["step_fraction"] > 0 and slow.steps["c"]["step_fraction"] > 0
-    check(slow, learner, 1e-4)
+    slow.assert_same(learner)
 
 
 # ---- failures and states ------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def train(config, state, data, groups=None):
         return learner.get_state(), results
     group = groups.get(config)
     try:
-        with at_most(60):  # A lost message between learners would wait for ever.
+        with at_most(600):  # A lost message between learners would wait for ever.
             group.set_state({"learner": state})
             size = config.minibatch_size
             results = [update(group, fragments, minibatch_size=size) for fragments in data]

@@ -30,19 +30,19 @@ def test_shared_network_learns_from_all_agents_rows_at_once(kind):
     env = {"agents": {a: (3, kind) for a in "abc"}}
     slow, learner, _ = run(env)
     assert set(slow.actors) == {"shared"}
-    assert max(slow.differences(learner).values()) < 2e-6, slow.differences(learner)
+    slow.assert_same(learner)
 
 
 def test_minibatches_hold_all_agents_of_a_step():
     slow, learner, _ = run(EQUAL, minibatch_size=7)
-    assert max(slow.differences(learner).values()) < 2e-6, slow.differences(learner)
+    slow.assert_same(learner)
 
 
 @pytest.mark.parametrize("minibatch_size", [None, 7])
 def test_steps_of_the_dead_do_not_count(minibatch_size):
     slow, learner, fragment = run({**EQUAL, "dies": {"b": 2}}, minibatch_size=minibatch_size)
     assert not fragment.active["shared"].all()
-    assert max(slow.differences(learner).values()) < 2e-6, slow.differences(learner)
+    slow.assert_same(learner)
 
 
 def test_shared_network_sees_which_agent_it_is():
@@ -63,7 +63,7 @@ def test_groups_share_within_and_not_between():
     env = {"agents": {"a": (3, "box"), "b": (2, "discrete"), "c": (3, "box"), "d": (2, "discrete")}}
     slow, learner, _ = run(env, sharing={"x": ["a", "c"], "y": ["b", "d"]})
     assert set(slow.actors) == {"x", "y"}
-    assert max(slow.differences(learner).values()) < 2e-6, slow.differences(learner)
+    slow.assert_same(learner)
 
 
 @pytest.mark.parametrize("minibatch_size", [None, 7])
@@ -71,7 +71,7 @@ def test_groups_share_within_and_not_between():
 def test_without_sharing_it_is_n_independent_ppos_on_the_teams_advantage(env, minibatch_size):
     slow, learner, _ = run(env, sharing="none", minibatch_size=minibatch_size)
     assert set(slow.actors) == {"a", "b", "c"}
-    assert max(slow.differences(learner).values()) < 2e-6, slow.differences(learner)
+    slow.assert_same(learner)
 
 
 def test_unequal_agents_do_not_share_by_default_and_equal_ones_do():

@@ -368,9 +368,7 @@ class SlowMemoryTeam(SlowTeam):
                 yield np.concatenate([self.chunks[i] for i in drawn])
 
 
-def compare(
-    cls, env=None, *, updates=2, order=None, tolerance=3e-6, slow_team=SlowMemoryTeam, **kw
-):
+def compare(cls, env=None, *, updates=2, order=None, slow_team=SlowMemoryTeam, **kw):
     """Both learners' updates on the same fragments; the largest difference must be rounding."""
     if order is not None:
         kw["update_order"] = order
@@ -385,8 +383,7 @@ def compare(
         assert max(x for (module, _), x in moved.items() if module == m) > 2e-3
         memory = [x for (module, name), x in moved.items() if module == m and "layer" in name]
         assert not memory or min(memory) > 1e-4
-    differences = slow.differences(learner)
-    assert max(differences.values()) < tolerance, differences
+    slow.assert_same(learner)
     return slow, learner
 
 
@@ -416,7 +413,6 @@ def test_recurrent_critic_is_fitted_on_chunks(actor, critic, minibatch_size):
         size=9,
         minibatch_size=minibatch_size,
         updates=3,
-        tolerance=2e-5,
     )
 
 
@@ -455,7 +451,7 @@ class SlowCoPPO(SlowMemoryTeam):
 def test_recurrent_coppo(minibatch_size):
     compare(
         CoPPOConfig, {**EQUAL, "dies": {"c": 3}}, slow_team=SlowCoPPO,
-        minibatch_size=minibatch_size, lr=5e-3, tolerance=2e-5,
+        minibatch_size=minibatch_size, lr=5e-3,
     )  # fmt: skip
 
 
@@ -706,7 +702,7 @@ def test_a_team_of_which_some_remember(minibatch_size):
         fragments = sample(runner, learner)
         update(learner, fragments)
         slow.update(fragments, order=["b", "c", "a"])
-    assert max(slow.differences(learner).values()) < 3e-6, slow.differences(learner)
+    slow.assert_same(learner)
 
 
 # ---- natural gradients through time -----------------------------------------------------------

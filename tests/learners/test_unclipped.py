@@ -44,7 +44,7 @@ def run(cls, env=None, *, order=None, sharing="none", updates=2, **training):
     for m in {*slow.actors, "critic"}:
         assert max(x for (module, _), x in moved.items() if module == m) > 1e-2
     assert slow.furthest > 0.3
-    assert max(slow.differences(learner).values()) < 2e-5, slow.differences(learner)
+    slow.assert_same(learner)
     return slow, learner
 
 

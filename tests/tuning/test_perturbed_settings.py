@@ -15,7 +15,7 @@ from rllib_hetero.algorithms.on_policy.happo import HAPPOLearner
 from rllib_hetero.team import CRITIC
 from rllib_hetero.tuning import Plan, make_study
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("ray_local")]
+pytestmark = pytest.mark.usefixtures("ray_local")
 
 # Trials are given `Recording` by value: they cannot import this file.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -134,7 +134,6 @@ def test_a_restored_trial_trains_with_its_own_settings(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_population_trains_with_what_was_perturbed(tmp_path):
     config = on_game()
     config.learners(learner_class=Recording)
