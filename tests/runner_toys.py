@@ -331,6 +331,16 @@ def values(module, states):
         return critic.normalizer.denormalize(out).numpy()
 
 
+def arrays_of(fragment):
+    """Every array of a fragment, by (name, module id); those of its finals too."""
+    finals = {f"finals.{name}": x for name, x in vars(fragment.finals).items()}
+    arrays = {}
+    for name, x in (vars(fragment) | finals).items():
+        parts = x if isinstance(x, dict) else {"": x}
+        arrays |= {(name, m): a for m, a in parts.items() if isinstance(a, np.ndarray)}
+    return arrays
+
+
 def parameters(algo):
     """Copies of all parameters, by module and name."""
     module = algo.learner_group._learner.module

@@ -645,7 +645,7 @@ class StateView(Sound):
         return self.array
 
 
-@breaks("actions untouched", "error", "agent 'a'.*changed the action it was given from")
+@breaks("actions untouched", "warning", "agent 'a'.*changed the action it was given from")
 class ScalesActions(Sound):
     def step(self, action_dict):
         action_dict["a"] *= 0.5
@@ -814,7 +814,7 @@ class BothInBatch(SoundBatch):
         return outcome._replace(terminated=outcome.truncated)
 
 
-@breaks("vector contract", "error", "agent 'a': step.. changed the actions")
+@breaks("vector contract", "warning", "agent 'a': step.. changed the actions")
 class ScalesBatch(SoundBatch):
     def move(self, actions):
         actions["a"] *= 0.5

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rllib_hetero.checking.calls import EnvironmentFault, short
 from rllib_hetero.checking.choosing import RandomActions, components, finite_bounds, read_masks
-from rllib_hetero.checking.findings import Fault, error, note
+from rllib_hetero.checking.findings import Fault, error, note, warning
 from rllib_hetero.checking.observations import as_numbers, plain, same
 from rllib_hetero.checking.playing import Moment, reset, step
 from rllib_hetero.checking.rewards import number
@@ -24,11 +24,11 @@ def untouched(subject: Subject) -> Iterator[Fault]:
     for moment in subject.recording:
         for agent, action in moment.actions.items():
             if not same(action, moment.kept_actions[agent]):
-                yield error(
+                yield warning(
                     f"agent {agent!r}, {moment.where}: step() changed the action it was given from "
                     f"{short(moment.kept_actions[agent])} to {short(action)}",
-                    "The changed action would be trained on. Work on a copy: action = action * 2 "
-                    "in place of action *= 2.",
+                    "Here it is given a copy; elsewhere the changed action would be trained on. "
+                    "Work on a copy: action = action * 2 in place of action *= 2.",
                     agent,
                 )
 

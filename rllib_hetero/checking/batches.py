@@ -119,10 +119,10 @@ def contract(subject: Subject) -> Iterator[Fault]:
                     never,
                 )
         for agent in look.changed:
-            yield error(
+            yield warning(
                 f"agent {agent!r}: step() changed the actions it was given",
-                "The changed actions would be trained on. Work on a copy: action = action * 2 in "
-                "place of action *= 2.",
+                "Here it is given copies; elsewhere the changed actions would be trained on. Work "
+                "on a copy: action = action * 2 in place of action *= 2.",
                 agent,
             )
         for e, i in np.argwhere(~active & ~over[:, None]):

@@ -50,6 +50,7 @@ def _one_by_one(modules: Sequence[Any], explore: bool) -> Forward:
 
     @torch.no_grad()
     def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x = x.clone()  # Modules of others may write into it.
         inputs = []
         after = None if memory is None else memory.clone()
         for i, (module, size) in enumerate(zip(modules, sizes, strict=True)):

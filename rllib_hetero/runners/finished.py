@@ -42,7 +42,8 @@ class FinishedEpisodes:
             metrics: The environment's own, name to (k,).
         """
         if envs:
-            self._metrics.append(metrics)
+            # Copies: the environment may have one set of arrays for all its episodes.
+            self._metrics.append({name: np.array(x) for name, x in metrics.items()})
             self._ended.append(
                 (
                     tally.lengths[envs],

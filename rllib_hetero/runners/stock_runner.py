@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.utils.annotations import override
@@ -33,6 +36,11 @@ class StockTeamEnvRunner(MultiAgentEnvRunner):
                 f"The modules {stateful} keep a state. Recurrent policies run on the team env "
                 "runner only: remove config.env_runners(env_runner_cls=...)."
             )
+
+    @override(MultiAgentEnvRunner)
+    def _try_env_step(self, actions: Any) -> Any:
+        # Copies: environments may write into what they are given, and RLlib's episodes keep it.
+        return super()._try_env_step(copy.deepcopy(actions))
 
     @override(MultiAgentEnvRunner)
     def _log_episode_metrics(

@@ -343,9 +343,9 @@ class TeamEnvRunner(MultiAgentEnvRunner):
     def _actions_for_env(
         self, recorder: Recorder, t: int, *, as_they_are: bool
     ) -> dict[AgentID, np.ndarray]:
-        actions = {
-            agent: recorder.actions[m][t, :, k] for agent, (m, k) in self._layout.slot_of.items()
-        }
+        # Copies: environments may write into what they are given.
+        drawn = {m: x[t].copy() for m, x in recorder.actions.items()}
+        actions = {agent: drawn[m][:, k] for agent, (m, k) in self._layout.slot_of.items()}
         if as_they_are:
             return actions
         return {agent: self._transforms[agent](x) for agent, x in actions.items()}

@@ -28,19 +28,8 @@ def runner_of(env_config=None, *, env=ScriptedTeam, num_envs=2, worker_index=0, 
     return toys.make_runner(config, weights=weights, worker_index=worker_index)
 
 
-def arrays_of(fragment):
-    """Every array of a fragment, by name."""
-    arrays = {}
-    for name, x in [*vars(fragment).items(), *vars(fragment.finals).items()]:
-        if isinstance(x, dict):
-            arrays.update({(name, m): array for m, array in x.items()})
-        elif isinstance(x, np.ndarray):
-            arrays[name, ""] = x
-    return arrays
-
-
 def same(a, b):
-    a, b = arrays_of(a), arrays_of(b)
+    a, b = toys.arrays_of(a), toys.arrays_of(b)
     return a.keys() == b.keys() and all(np.array_equal(x, b[k]) for k, x in a.items())
 
 
