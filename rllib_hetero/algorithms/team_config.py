@@ -24,6 +24,7 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
+from rllib_hetero.learners.clipping import GRAD_CLIP_BY
 from rllib_hetero.modules.context import CONTEXT_SIZE
 from rllib_hetero.modules.memory import check_recurrent
 from rllib_hetero.runners.env_creator import env_creator
@@ -174,6 +175,13 @@ class TeamConfig(AlgorithmConfig):
                 fixed_value_or_schedule=self.critic_lr,
                 setting_name="critic_lr",
                 description="learning rate",
+            )
+        if self.grad_clip is not None:
+            self.check_number("grad_clip", lambda x: x > 0, "> 0, or None")
+        if self.grad_clip_by not in GRAD_CLIP_BY:
+            self._value_error(
+                f"`grad_clip_by` is {self.grad_clip_by!r}; use one of {GRAD_CLIP_BY}: "
+                "config.training(grad_clip_by=...)."
             )
         self._validate_num_learners()
 

@@ -17,6 +17,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.errors import NonFiniteUpdateError
+from rllib_hetero.learners.clipping import clip_gradients
 from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.restoring import RestoringLearner
 from rllib_hetero.reductions import copy_from_first_learner
@@ -77,17 +78,8 @@ class TeamLearner(RestoringLearner):
             NonFiniteUpdateError: If the gradient is NaN or infinite. No parameter has changed
                 in this step.
         """
-        params = list(module_gradients_dict)
-        by_norm = config.grad_clip is not None and config.grad_clip_by == "global_norm"
-        limit = config.grad_clip if by_norm else float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(params, limit)
+        norm = clip_gradients(list(module_gradients_dict), config.grad_clip, config.grad_clip_by)
         self.check_finite(norm, module_id)
-        if config.grad_clip is not None and not by_norm:
-            self._get_clip_function()(
-                module_gradients_dict,
-                grad_clip=config.grad_clip,
-                grad_clip_by=config.grad_clip_by,
-            )
         self.notes.add(module_id, "gradient_norm", norm)
         return module_gradients_dict
 

@@ -1,0 +1,55 @@
+"""How far a gradient may reach: RLlib's `grad_clip` and `grad_clip_by`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+)
+
+GRAD_CLIP_BY = ("global_norm", "norm", "value")
+"""What `grad_clip_by` may be."""
+
+
+def clip_gradients(
+    parameters: Sequence[torch.nn.Parameter], limit: float | None, by: str
+) -> Tensor:
+    """Clips in place the gradients that an optimiser will step on, `p.grad` of every p.
+
+    RLlib's own function puts clipped values into a dict of gradients, and by value these are new
+    tensors, which no optimiser sees.
+
+    Args:
+        parameters: Those of one module that have a gradient.
+        limit: `grad_clip`; None leaves all as it is.
+        by: "global_norm": the norm of all gradients together is at most `limit`; "norm": that of
+            every tensor; "value": every entry lies in [-limit, limit].
+
+    Returns:
+        The global norm before. Not finite if any entry was not.
+
+    Raises:
+        ValueError: If `by` is another word.
+    """
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit is None:
+        return norm
+    if by == "global_norm":
+        clip_grads_with_norm_(parameters, limit, norm)
+    elif by == "norm":
+        for p in parameters:
+            clip_grad_norm_(p, limit)
+    elif by == "value":
+        clip_grad_value_(parameters, limit)
+    else:  # A module's own setting: `validate` has seen the others.
+        raise ValueError(
+            f"`grad_clip_by` is {by!r}; use one of {GRAD_CLIP_BY} in "
+            "config.rl_module(algorithm_config_overrides_per_module=...)."
+        )
+    return norm
