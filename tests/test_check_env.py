@@ -801,6 +801,14 @@ class DirtyRows(SoundBatch):
         self.observations["b"][:] = self.state
 
 
+@breaks("vector contract", "error", "agent 'b', environment 0: inactive, with the observation")
+class DirtyFinals(SoundBatch):
+    def outcome(self, before):
+        outcome = super().outcome(before)
+        self.observations["b"][outcome.truncated] = self.state[outcome.truncated]
+        return outcome
+
+
 @breaks("vector contract", "error", "inactive, with a reward of")
 class PaysTheDead(SoundBatch):
     def outcome(self, before):

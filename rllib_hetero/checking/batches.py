@@ -125,7 +125,9 @@ def contract(subject: Subject) -> Iterator[Fault]:
                 "on a copy: action = action * 2 in place of action *= 2.",
                 agent,
             )
-        for e, i in np.argwhere(~active & ~over[:, None]):
+        # What a truncation leaves is read once more, for the bootstrap.
+        read = ~over if look.outcome is None else ~over | look.outcome.truncated
+        for e, i in np.argwhere(~active & read[:, None]):
             agent = agents[i]
             masks = look.arrays.get(f"masks of {agent!r}")
             row = look.arrays[f"observations of {agent!r}"][e]

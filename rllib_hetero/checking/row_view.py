@@ -53,7 +53,7 @@ class RowView:
         acted = [a for i, a in enumerate(agents) if before[0, i]]
         seen = acted if any(over) else [a for i, a in enumerate(agents) if after[i]]
         died = {
-            a: True for i, a in enumerate(agents) if before[0, i] and not after[i] and not any(over)
+            a: True for i, a in enumerate(agents) if before[0, i] and not after[i] and not over[0]
         }
         rewards = {a: float(outcome.rewards[0, agents.index(a)]) for a in acted}
         rest = np.flatnonzero((outcome.terminated | outcome.truncated)[1:]) + 1

@@ -36,7 +36,8 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
     valid = np.zeros(shape, bool)
     terminated, truncated = np.zeros(shape, bool), np.zeros(shape, bool)
     rewards = np.zeros((*shape, len(team.agents)), np.float32)
-    observations, actions, dist_inputs, active, ends, masks = {}, {}, {}, {}, {}, {}
+    observations, actions, dist_inputs, active, masks = {}, {}, {}, {}, {}
+    ends, end_active, end_masks = {}, {}, {}
     for m, agents in layout.groups.items():
         dist = layout.distribution(m)
         lead, width = (*shape, len(agents)), layout.observation_space(m).shape[0]
@@ -45,8 +46,10 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
         actions[m] = np.zeros((*lead, *dist.action_shape), dist.action_dtype)
         dist_inputs[m] = np.zeros((*lead, dist.size), np.float32)
         active[m] = np.zeros(lead, bool)
+        end_active[m] = np.zeros((num, len(agents)), bool)
         if layout.masked(m):
             masks[m] = np.ones((*lead, sum(dist.choices)), bool)
+            end_masks[m] = np.ones((num, len(agents), sum(dist.choices)), bool)
     state: Any = None
     end_state: Any = None
     if team.state_space is not None:
@@ -76,9 +79,12 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
             if m in masks:
                 masks[m][:n, e, k] = allowed[:n]
             observations[m][:n, e, k, :size] = seen[:n]
-            living = n == steps and (episode.is_done or not sa.is_done)
-            if living:
+            # Whoever dies in the step in which the episode is cut is no part of its final state.
+            if n == steps and not sa.is_terminated and (episode.is_done or not sa.is_done):
                 ends[m][e, k, :size] = seen[n]
+                end_active[m][e, k] = True
+                if m in masks:
+                    end_masks[m][e, k] = allowed[n]
             actions[m][:n, e, k] = sa.get_actions(slice(0, n))
             dist_inputs[m][:n, e, k] = sa.get_extra_model_outputs(
                 Columns.ACTION_DIST_INPUTS, slice(0, n)
@@ -88,7 +94,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
             if state is not None:
                 states = [info[STATE] for info in sa.get_infos(slice(0, n + 1))]
                 state[:n, e] = states[:n]
-                if living:
+                if n == steps and (episode.is_done or not sa.is_done):
                     end_state[e] = states[n]
 
     cut = [e for e, episode in enumerate(episodes) if truncated[len(episode) - 1, e]]
@@ -114,11 +120,15 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
             step=np.array([len(episodes[e]) - 1 for e in bootstrapped], np.int64),
             env=np.array(bootstrapped, np.int64),
             observations={m: x[bootstrapped] for m, x in ends.items()},
+            active={m: x[bootstrapped] for m, x in end_active.items()},
             state=None if end_state is None else end_state[bootstrapped],
+            action_masks={m: x[bootstrapped] for m, x in end_masks.items()},
         ),
         last_observations=ends,
+        last_active=end_active,
         last_state=end_state,
         action_masks=masks,
+        last_action_masks=end_masks,
         continues=np.array([episode.env_t_started > 0 for episode in episodes]),
     )
     fragment.problem = find_problem(fragment, layout)

@@ -21,13 +21,18 @@ class Finals:
         step: (K,) index into the fragment's time axis.
         env: (K,) index into its environment axis.
         observations: Module id to (K, n_m, d_m).
+        active: Module id to (K, n_m) bool; False where the agent is dead, also where it died in
+            this very step. Its observation is 0 then, but for the one-hot.
         state: (K, s), or None where the environment has no global state.
+        action_masks: Id of each masked module to (K, n_m, p_m) bool, True for the dead.
     """
 
     step: np.ndarray
     env: np.ndarray
     observations: PerModule
+    active: PerModule
     state: np.ndarray | None
+    action_masks: PerModule = field(default_factory=dict)
 
     def select(self, envs: range) -> Finals:
         """The finals of a contiguous range of environments, renumbered from 0."""
@@ -36,7 +41,9 @@ class Finals:
             step=self.step[keep],
             env=self.env[keep] - envs.start,
             observations={m: x[keep] for m, x in self.observations.items()},
+            active={m: x[keep] for m, x in self.active.items()},
             state=None if self.state is None else self.state[keep],
+            action_masks={m: x[keep] for m, x in self.action_masks.items()},
         )
 
 
@@ -64,10 +71,12 @@ class TeamFragment:
         valid: (T, E) bool; False where an environment failed in this step.
         finals: True final observations at truncation.
         last_observations: Module id to (E, n_m, d_m), what follows the last row.
+        last_active: Module id to (E, n_m) bool, who will act on it.
         last_state: (E, s) or None.
         problem: Why this data must not be trained on, for the driver to raise; or None.
         action_masks: Id of each masked module to (T, E, n_m, p_m) bool, which of the policy's
             logits were allowed; `dist_inputs` and `log_probs` are those after masking.
+        last_action_masks: Id of each masked module to (E, n_m, p_m) bool, what will be allowed.
         states: Id of each recurrent module to (W, E, n_m, S) float32, its packed states before
             steps 0, L, 2 L, ..., with L the config's `max_seq_len` and W = ceil(T / L).
         continues: (E,) bool, whether the first row goes on with an episode that was begun in
@@ -89,9 +98,11 @@ class TeamFragment:
     valid: np.ndarray
     finals: Finals
     last_observations: PerModule
+    last_active: PerModule
     last_state: np.ndarray | None
     problem: str | None = None
     action_masks: PerModule = field(default_factory=dict)
+    last_action_masks: PerModule = field(default_factory=dict)
     states: PerModule = field(default_factory=dict)
     continues: np.ndarray | None = None
     source: tuple[int, int] | None = None
@@ -132,9 +143,11 @@ class TeamFragment:
             valid=self.valid[:, s],
             finals=self.finals.select(envs),
             last_observations={m: x[s] for m, x in self.last_observations.items()},
+            last_active={m: x[s] for m, x in self.last_active.items()},
             last_state=None if self.last_state is None else self.last_state[s],
             problem=self.problem,
             action_masks=cut(self.action_masks),
+            last_action_masks={m: x[s] for m, x in self.last_action_masks.items()},
             states=cut(self.states),
             continues=None if self.continues is None else self.continues[s],
             source=self.source,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,22 @@ class StackArrays(NamedTuple):
     dist_inputs: np.ndarray
     masks: np.ndarray | None
     states: np.ndarray | None
+
+
+class Seen(NamedTuple):
+    """What the team of one environment sees at one moment, or of several: then K comes first.
+
+    Attributes:
+        observations: Module id to (n_m, d_m).
+        active: Module id to (n_m,) bool.
+        masks: Id of each masked module to (n_m, p_m) bool.
+        state: (s,) or None.
+    """
+
+    observations: PerModule
+    active: PerModule
+    masks: PerModule
+    state: np.ndarray | None
 
 
 class Recorder:
@@ -94,7 +110,10 @@ class Recorder:
         self.terminated = np.zeros(shape, bool)
         self.truncated = np.zeros(shape, bool)
         self.valid = np.ones(shape, bool)
-        self._finals: list[tuple[int, int, PerModule, np.ndarray | None]] = []
+        self._finals: list[tuple[int, int, Seen]] = []
+        self._columns_of = {
+            m: [team.agents.index(a) for a in agents] for m, agents in layout.groups.items()
+        }
         # Views by agent, made once: (agent, (T, E, d_i) view of its module's array).
         self._agent_views = [
             (a, self.observations[m][:, :, k, : team.observation_spaces[a].shape[0]])
@@ -122,8 +141,7 @@ class Recorder:
 
     def add_final(self, t: int, e: int, env: VectorTeamEnv) -> None:
         """Keeps the true final observation of an episode cut at step t."""
-        state = None if env.state is None else env.state[e].copy()
-        self._finals.append((t, e, self._current(e, env), state))
+        self._finals.append((t, e, self._current(e, env)))
 
     def cut_before_failure(self, t: int, e: int) -> None:
         """Environment e failed in step t: drops the step, ends its episode at t - 1.
@@ -137,20 +155,23 @@ class Recorder:
         if self.terminated[t - 1, e] or self.truncated[t - 1, e]:
             return
         self.truncated[t - 1, e] = True
-        observations = {m: x[t, e].copy() for m, x in self.observations.items()}
-        state = None if self.state is None else self.state[t, e].copy()
-        self._finals.append((t - 1, e, observations, state))
+        seen = Seen(
+            observations={m: x[t, e].copy() for m, x in self.observations.items()},
+            active={m: self.active[t, e, columns] for m, columns in self._columns_of.items()},
+            masks={m: x[t, e].copy() for m, x in self.masks.items()},
+            state=None if self.state is None else self.state[t, e].copy(),
+        )
+        self._finals.append((t - 1, e, seen))
 
     def finish(self, num_steps: int, env: VectorTeamEnv) -> TeamFragment:
         """The fragment of the first `num_steps` steps."""
         t = slice(0, num_steps)
         module_active = {
-            m: self.active[t][:, :, [self._layout.team.agents.index(a) for a in agents]]
-            for m, agents in self._layout.groups.items()
+            m: self.active[t][:, :, columns] for m, columns in self._columns_of.items()
         }
         actions = {m: x[t] for m, x in self.actions.items()}
         dist_inputs = {m: x[t] for m, x in self.dist_inputs.items()}
-        last = [self._current(e, env) for e in range(env.num_envs)]
+        last = self._stack([self._current(e, env) for e in range(env.num_envs)])
         return TeamFragment(
             observations={m: x[t] for m, x in self.observations.items()},
             actions=actions,
@@ -163,17 +184,19 @@ class Recorder:
             truncated=self.truncated[t],
             valid=self.valid[t],
             finals=self._stack_finals(num_steps),
-            last_observations={m: np.stack([x[m] for x in last]) for m in self._layout.groups},
-            last_state=None if env.state is None else env.state.copy(),
+            last_observations=last.observations,
+            last_active=last.active,
+            last_state=last.state,
             action_masks={m: x[t] for m, x in self.masks.items()},
+            last_action_masks=last.masks,
             states={m: x[: self._num_chunks(num_steps)] for m, x in self.states.items()},
         )
 
     def _num_chunks(self, num_steps: int) -> int:
         return math.ceil(num_steps / self._max_seq_len)
 
-    def _current(self, e: int, env: VectorTeamEnv) -> PerModule:
-        """What the agents of environment e see now: module id to (n_m, d_m)."""
+    def _current(self, e: int, env: VectorTeamEnv) -> Seen:
+        """What the team of environment e sees now."""
         observations = {
             m: one_hot_filled(self._layout, m, (len(agents),), self.observations[m].shape[-1])
             for m, agents in self._layout.groups.items()
@@ -181,21 +204,44 @@ class Recorder:
         for agent, (m, k) in self._layout.slot_of.items():
             row = env.observations[agent][e]
             observations[m][k, : row.shape[0]] = row
-        return observations
+        return Seen(
+            observations=observations,
+            active={m: env.active[e, columns] for m, columns in self._columns_of.items()},
+            masks={
+                m: np.stack([env.masks[a][e] for a in self._layout.groups[m]]) for m in self.masks
+            },
+            state=None if env.state is None else env.state[e].copy(),
+        )
+
+    def _stack(self, seen: list[Seen]) -> Seen:
+        """Moments one after another, possibly none; shapes are those of the recorded arrays."""
+
+        def stack(parts: list[Any], like: np.ndarray) -> np.ndarray:
+            return np.array(parts, like.dtype).reshape(len(parts), *like.shape[2:])
+
+        return Seen(
+            observations={
+                m: stack([x.observations[m] for x in seen], like)
+                for m, like in self.observations.items()
+            },
+            active={
+                m: np.array([x.active[m] for x in seen], bool).reshape(len(seen), len(columns))
+                for m, columns in self._columns_of.items()
+            },
+            masks={m: stack([x.masks[m] for x in seen], like) for m, like in self.masks.items()},
+            state=None if self.state is None else stack([x.state for x in seen], self.state),
+        )
 
     def _stack_finals(self, num_steps: int) -> Finals:
         kept = [f for f in self._finals if f[0] < num_steps]
-        k = len(kept)
+        seen = self._stack([f[2] for f in kept])
         return Finals(
             step=np.array([f[0] for f in kept], np.int64),
             env=np.array([f[1] for f in kept], np.int64),
-            observations={
-                m: np.array([f[2][m] for f in kept], np.float32).reshape(k, *x.shape[2:])
-                for m, x in self.observations.items()
-            },
-            state=None
-            if self.state is None
-            else np.array([f[3] for f in kept], np.float32).reshape(k, *self.state.shape[2:]),
+            observations=seen.observations,
+            active=seen.active,
+            state=seen.state,
+            action_masks=seen.masks,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import gymnasium as gym
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.utils.annotations import override
@@ -24,8 +25,8 @@ class StockTeamEnvRunner(MultiAgentEnvRunner):
     @override(MultiAgentEnvRunner)
     def make_env(self) -> None:
         super().make_env()
-        if self.config.layout.team.state_space is not None:
-            self.env.envs = [StateInInfos(e.unwrapped) for e in self.env.envs]
+        with_state = self.config.layout.team.state_space is not None
+        self.env.envs = [StockTeamEnv(e.unwrapped, with_state=with_state) for e in self.env.envs]
 
     @override(MultiAgentEnvRunner)
     def make_module(self) -> None:
@@ -53,31 +54,34 @@ class StockTeamEnvRunner(MultiAgentEnvRunner):
         super()._log_episode_metrics(length, ret, sec, agents, modules, agent_steps)
 
 
-class StateInInfos(MultiAgentEnv):
-    """Puts the environment's state into every agent's info, where episodes keep it."""
+class StockTeamEnv(gym.Wrapper):
+    """Tells RLlib's episodes what they would lose of a team.
 
-    def __init__(self, env: MultiAgentEnv) -> None:
-        super().__init__()
-        self.env = env
-        self.possible_agents = env.possible_agents
-        self.observation_spaces = env.observation_spaces
-        self.action_spaces = env.action_spaces
+    The state is put into every agent's info, where episodes keep it. Where an episode is cut,
+    agents are not said to be truncated each by itself: RLlib would call the episode, and with it
+    every agent, terminated, and who died in that very step could not be told from the others.
+    """
 
-    @override(MultiAgentEnv)
+    def __init__(self, env: MultiAgentEnv, *, with_state: bool) -> None:
+        super().__init__(env)
+        self._with_state = with_state
+
+    @override(gym.Wrapper)
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
         observations, infos = self.env.reset(seed=seed, options=options)
-        return observations, self._with_state(observations, infos)
+        return observations, self._told(observations, infos)
 
-    @override(MultiAgentEnv)
-    def step(self, action_dict: dict) -> tuple:
-        observations, rewards, terminateds, truncateds, infos = self.env.step(action_dict)
-        infos = self._with_state(observations, infos)
-        return observations, rewards, terminateds, truncateds, infos
+    @override(gym.Wrapper)
+    def step(self, action: dict) -> tuple:
+        step: Any = self.env.step(action)
+        observations, rewards, terminateds, truncateds, infos = step
+        if truncateds.get("__all__", False):
+            truncateds = {"__all__": not terminateds.get("__all__", False)}  # one or the other
+        return observations, rewards, terminateds, truncateds, self._told(observations, infos)
 
-    def _with_state(self, observations: dict, infos: dict) -> dict:
-        state = self.env.state().copy()
+    def _told(self, observations: dict, infos: dict) -> dict:
+        if not self._with_state:
+            return infos
+        env: Any = self.env
+        state = env.state().copy()
         return {a: {**infos.get(a, {}), STATE: state} for a in observations}
-
-    @override(MultiAgentEnv)
-    def close(self) -> None:
-        self.env.close()

@@ -49,7 +49,8 @@ class VectorTeamEnv(ABC):
         observations: Agent id to its current observations (E, d_i) float32; rows of agents that
             are not active are 0.
         state: (E, s) float32 current states, or None.
-        active: (E, n) bool: which agents act in the coming step.
+        active: (E, n) bool: which agents act in the coming step, or would if the episode had not
+            been cut: whoever dies in the step of a truncation is not active in the final state.
         infos: E dicts, the environments' infos of the latest step.
         masks: Id of each agent of `team.masked` to (E, p) bool, which of its choices are allowed
             in the coming step; rows of agents that are not active are True.
@@ -218,6 +219,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                 terminated[e] = True
             elif trunc.get("__all__", False):
                 truncated[e] = True
+                self._mark_survivors(e, obs, term)
             elif (
                 not everyone[e]
                 or len(obs) != len(agents)
@@ -288,7 +290,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         return plain
 
     def _mark_living(self, e: int, obs: dict, term: dict, trunc: dict) -> None:
-        for i, (agent, rows, _) in enumerate(self._rows):
+        for i, (agent, _, _) in enumerate(self._rows):
             dies = term.get(agent, False) or trunc.get(agent, False)
             alive = agent in obs and not dies
             if alive != self.active[e, i] and not dies:
@@ -298,11 +300,21 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                     "die: set terminateds[agent] or truncateds[agent] once, in the step in which "
                     "it dies. Environments with turns are not supported."
                 )
-            self.active[e, i] = alive
-            if not alive:
-                rows[e] = 0.0
-                if agent in self.masks:
-                    self.masks[agent][e] = True
+            self._set_active(e, i, alive)
+
+    def _mark_survivors(self, e: int, obs: dict, term: dict) -> None:
+        """The episode is cut: who would go on. An agent's own truncation is not its death."""
+        for i, (agent, _, _) in enumerate(self._rows):
+            dead = agent not in obs or term.get(agent, False)
+            self._set_active(e, i, bool(self.active[e, i]) and not dead)
+
+    def _set_active(self, e: int, i: int, active: bool) -> None:
+        agent, rows, _ = self._rows[i]
+        self.active[e, i] = active
+        if not active:
+            rows[e] = 0.0
+            if agent in self.masks:
+                self.masks[agent][e] = True
 
     def _as_observation(self, agent: AgentID, x: Any) -> np.ndarray:
         """Accepts what can be read as numbers of the right shape; explains the rest."""

@@ -12,7 +12,7 @@ from rllib_hetero import HAPPOConfig
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import distribution_for
-from rllib_hetero.runners.stock_runner import StateInInfos, StockTeamEnvRunner
+from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.team import CRITIC
 
 EQUAL = {"a": 4, "b": 4, "c": 4}
@@ -38,8 +38,7 @@ def build(env, env_config, *, num_envs=2, sharing="none", **settings):
     starts = {}
     for runner in (fast, stock):
         for i, wrapped in enumerate(runner.env.envs):
-            env = wrapped.unwrapped
-            fix_starts(env.env if isinstance(env, StateInInfos) else env, i, starts)
+            fix_starts(wrapped.unwrapped, i, starts)
     return configs[0], fast, stock, modules, starts
 
 
@@ -212,6 +211,29 @@ def test_masked(case, sharing, steps):
     assert fragment.action_masks.keys() == other.action_masks.keys() != set()
     for masks in (*fragment.action_masks.values(), *other.action_masks.values()):
         assert masks.dtype == bool and masks.any() and not masks.all()
+
+
+@pytest.mark.parametrize("sharing", ["none", "full"])
+def test_who_dies_in_the_step_of_a_truncation_is_not_alive_in_the_final_state(sharing):
+    """Both episodes of each environment are cut in the step in which b dies; c has died before."""
+    equal = {"agents": EQUAL, "actions": dict.fromkeys("abc", "discrete"), "masked": "abc"}
+    case = {**equal, "dies": {"b": 5, "c": 2}, "state": True}
+    config, fast, stock, _, _ = build(ScriptedTeam, case, sharing=sharing)
+    (ours,) = fast.sample(num_timesteps=20, explore=False)
+    theirs = fragment_from_episodes(stock.sample(num_timesteps=20, explore=False), config.layout)
+    for f in (ours, theirs):
+        finals = f.finals
+        assert (len(finals.step), f.truncated.sum(), f.terminated.sum()) == (4, 4, 0)
+        assert f.truncated[finals.step, finals.env].all()
+        for agent, (m, k) in config.layout.slot_of.items():
+            alive = agent == "a"
+            assert (finals.active[m][:, k] == alive).all()
+            assert f.active[m][finals.step, finals.env, k].tolist() == [agent != "c"] * 4
+            seen, masks = finals.observations[m][:, k, :4], finals.action_masks[m][:, k]
+            assert seen.any(1).tolist() == [alive] * 4 and masks.all(1).tolist() == [not alive] * 4
+        assert (finals.state[:, 2] == 5).all()  # the state of the last step, not of the next reset
+        for m in config.layout.groups:
+            assert np.array_equal(finals.observations[m], ours.finals.observations[m])
 
 
 @pytest.mark.parametrize("kind", ["box", "discrete"])

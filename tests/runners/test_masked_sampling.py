@@ -130,12 +130,20 @@ def test_a_failure_and_its_masks():
     (f,) = runner.sample(num_timesteps=24)
     assert f.problem is None and np.argwhere(~f.valid).tolist() == [[7, 0]]
     assert np.array_equal(f.action_masks["b"][8, 0], f.action_masks["b"][0, 0])
+    cut = (f.finals.step == 6) & (f.finals.env == 0)  # at the failed step's true observation
+    assert np.array_equal(f.finals.action_masks["b"][cut][0], f.action_masks["b"][7, 0])
+    assert f.finals.active["b"][cut].all() and f.truncated[6, 0]
 
 
 def test_part_of_a_fragment():
     (f,) = runner_of({"actions": MIXED, "masked": "bc"}, num_envs=3).sample(num_timesteps=12)
     part = f.select(range(1, 3))
     assert np.array_equal(part.action_masks["c"], f.action_masks["c"][:, 1:])
+    (f,) = runner_of({"actions": MIXED, "masked": "bc"}, num_envs=3).sample(num_timesteps=15)
+    part, kept = f.select(range(1, 3)).finals, f.finals.env >= 1
+    assert part.env.tolist() == [0, 1] and kept.sum() == 2
+    assert np.array_equal(part.action_masks["c"], f.finals.action_masks["c"][kept])
+    assert np.array_equal(part.active["c"], f.finals.active["c"][kept])
 
 
 # ---- environments batched by nature ---------------------------------------------------------

@@ -92,6 +92,26 @@ def test_consecutive_calls_continue_their_episodes():
     assert (fresh.observations["a"][0, :, 0, 2] == 0).all()  # the step
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_what_follows_the_last_row_is_the_next_fragments_first(steps):
+    """Rollouts that end before, at and after a death, and at the end of an episode."""
+    runner = runner_of({"actions": MIXED, "masked": "bc", "dies": {"b": 2}, "state": True})
+    first, second = (runner.sample(num_timesteps=2 * n)[0] for n in (steps, 3))
+    for last, rows in (
+        (first.last_observations, second.observations),
+        (first.last_active, second.active),
+        (first.last_action_masks, second.action_masks),
+        ({"": first.last_state}, {"": second.state}),
+    ):
+        assert last.keys() == rows.keys()
+        for m, x in last.items():
+            assert np.array_equal(x, rows[m][0])
+    assert first.last_active["b"].all() == (steps in (1, 5))
+    part = first.select(range(1, 2))
+    assert np.array_equal(part.last_active["b"], first.last_active["b"][1:])
+    assert np.array_equal(part.last_action_masks["b"], first.last_action_masks["b"][1:])
+
+
 # ---- seeds ----------------------------------------------------------------------------------
 
 
@@ -375,7 +395,9 @@ def test_true_finals_at_truncation_none_at_termination():
         observations, state = seen[e][4]
         for m in "ac":
             assert np.array_equal(f.finals.observations[m][k, 0], observations[m])
+            assert f.finals.active[m][k].all()
         assert (f.finals.observations["b"][k] == 0).all()  # dead
+        assert not f.finals.active["b"][k].any()
         assert np.array_equal(f.finals.state[k], state)
         observations, state = seen[e][11]
         assert np.array_equal(f.last_observations["a"][e, 0], observations["a"])
