@@ -98,7 +98,7 @@ class TeamActor(TorchRLModule):
         if self.context is not None:
             out = self.context(out, observations[..., -self._context_size :])
         out = self.head(out)
-        log_std = self.log_std()
+        log_std = self.constants()
         if log_std is not None:
             out = torch.cat([out, log_std.expand_as(out)], dim=-1)
         if mask is not None:
@@ -115,7 +115,11 @@ class TeamActor(TorchRLModule):
         """(..., d - c): the part of the input (..., d) that is known before anyone acts."""
         return inputs[..., : -self._context_size] if self._context_size else inputs
 
-    def log_std(self) -> torch.Tensor | None:
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """What becomes of the head's output before the constants follow: nothing."""
+        return x
+
+    def constants(self) -> torch.Tensor | None:
         """(k,) log standard deviation of the Gaussian; None for discrete actions."""
         if not self._is_box:
             return None

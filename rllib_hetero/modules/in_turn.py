@@ -53,7 +53,9 @@ def turn_forward(modules: Sequence[Any], *, explore: bool) -> TurnForward:
             one after they change.
         explore: Whether their exploration or inference pass is meant.
     """
-    return _Batched(modules) if of_one_shape(modules) else _WholePasses(modules, explore)
+    if type(modules[0]) is TeamActor and of_one_shape(modules):
+        return _Batched(modules)
+    return _WholePasses(modules, explore)
 
 
 class _Batched(TurnForward):

@@ -23,6 +23,7 @@ def mlp(
     activation: str = "relu",
     layer_norm: bool = True,
     orthogonal: bool = True,
+    last_activation: str | None = None,
 ) -> nn.Sequential:
     """LayerNorm, then (Linear, activation, LayerNorm) for each hidden size.
 
@@ -33,6 +34,7 @@ def mlp(
         layer_norm: False leaves all normalisation out.
         orthogonal: Weights are orthogonal with the activation's gain, biases 0, as in HARL's
             on-policy networks; else as PyTorch makes them, as in its off-policy ones.
+        last_activation: The last hidden layer's; None: as the others.
 
     Returns:
         A network from (..., in_size) to (..., hidden_sizes[-1]).
@@ -43,20 +45,24 @@ def mlp(
     Reference:
         Zhong et al., JMLR 2024, Appendix; layer order as in the authors' code.
     """
-    if activation not in _ACTIVATIONS:
-        raise ValueError(
-            f"Unknown activation {activation!r}; one of {sorted(_ACTIVATIONS)} goes into "
-            "config.rl_module(model_config={'activation': ...})."
-        )
+    activations = [activation] * len(hidden_sizes)
+    if last_activation is not None:
+        activations[-1:] = [last_activation]
+    for name in activations:
+        if name not in _ACTIVATIONS:
+            raise ValueError(
+                f"Unknown activation {name!r}; one of {sorted(_ACTIVATIONS)} goes into "
+                "config.rl_module(model_config={'activation': ...})."
+            )
     if not hidden_sizes:
         raise ValueError(
             "At least one hidden layer is needed: "
             "config.rl_module(model_config={'hidden_sizes': [128, 128]})."
         )
     layers: list[nn.Module] = [nn.LayerNorm(in_size)] if layer_norm else []
-    for size in hidden_sizes:
-        layer = linear(in_size, size, _gain(activation)) if orthogonal else nn.Linear(in_size, size)
-        layers += [layer, _ACTIVATIONS[activation]()]
+    for size, name in zip(hidden_sizes, activations, strict=True):
+        layer = linear(in_size, size, _gain(name)) if orthogonal else nn.Linear(in_size, size)
+        layers += [layer, _ACTIVATIONS[name]()]
         if layer_norm:
             layers.append(nn.LayerNorm(size))
         in_size = size

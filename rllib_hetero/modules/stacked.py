@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ray.rllib.core import Columns
@@ -11,11 +11,34 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
 from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.deterministic_actor import DeterministicActor
+from rllib_hetero.modules.dueling import DuelingHead
 from rllib_hetero.modules.memory import Memory, initial_state, pack, unpack
+from rllib_hetero.modules.q_network import QNetwork
+from rllib_hetero.modules.squashed_actor import SquashedActor
 
 Layer = Callable[[Tensor], Tensor]
 Cell = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+
+_STACKABLE = (TeamActor, DeterministicActor, SquashedActor, QNetwork)
+
+
+class Stackable(Protocol):
+    """An actor in parts: body, memory if any, head, `finish`, and then its constants.
+
+    Actors whose text (`str`) is the same differ in nothing but the numbers in these parts.
+    """
+
+    body: nn.Sequential
+    memory: Memory | None
+    head: nn.Module
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What becomes of the head's output (..., j); has no weights."""
+
+    def constants(self) -> Tensor | None:
+        """(c,) distribution inputs that follow, the same whatever is observed; or None."""
 
 
 def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
@@ -39,7 +62,7 @@ def stacked_forward(modules: Sequence[Any], *, explore: bool) -> Forward:
 
 def of_one_shape(modules: Sequence[Any]) -> bool:
     """Whether these are actors of this library that differ in nothing but their weights."""
-    return all(type(m) is TeamActor for m in modules) and len({str(m) for m in modules}) == 1
+    return type(modules[0]) in _STACKABLE and len({(type(m), str(m)) for m in modules}) == 1
 
 
 def _one_by_one(modules: Sequence[Any], explore: bool) -> Forward:
@@ -66,7 +89,7 @@ def _one_by_one(modules: Sequence[Any], explore: bool) -> Forward:
     return forward
 
 
-def _batched(actors: Sequence[TeamActor]) -> Forward:
+def _batched(actors: Sequence[Stackable]) -> Forward:
     features, head = stacked_features(actors), stacked_head(actors)
 
     def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -80,15 +103,14 @@ def _batched(actors: Sequence[TeamActor]) -> Forward:
 
 
 @torch.no_grad()
-def stacked_features(actors: Sequence[TeamActor]) -> Forward:
+def stacked_features(actors: Sequence[Stackable]) -> Forward:
     """Observations and memory in, the features that the actors' heads work on out."""
-    layers = [stack_layer(layer) for layer in zip(*(a.body for a in actors), strict=True)]
+    body = stack_layer([a.body for a in actors])
     memories = [a.memory for a in actors if a.memory is not None]
     remember = _stack_memories(memories) if memories else None
 
     def forward(x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        for layer in layers:
-            x = layer(x)
+        x = body(x)
         if remember is not None:
             assert memory is not None
             x, memory = remember(x, memory)
@@ -98,17 +120,18 @@ def stacked_features(actors: Sequence[TeamActor]) -> Forward:
 
 
 @torch.no_grad()
-def stacked_head(actors: Sequence[TeamActor]) -> Layer:
+def stacked_head(actors: Sequence[Stackable]) -> Layer:
     """Features (M, R, h) in, distribution inputs (M, R, p) out."""
     head = stack_layer([a.head for a in actors])
-    log_stds = [s for s in (a.log_std() for a in actors) if s is not None]
-    if not log_stds:
-        return head
-    log_std = torch.stack(log_stds)[:, None]
+    finish = actors[0].finish
+    all_constants = [c for c in (a.constants() for a in actors) if c is not None]
+    if not all_constants:
+        return lambda x: finish(head(x))
+    constants = torch.stack(all_constants)[:, None]
 
     def outputs(x: Tensor) -> Tensor:
-        x = head(x)
-        return torch.cat([x, log_std.expand_as(x)], dim=-1)
+        x = finish(head(x))
+        return torch.cat([x, constants.expand(-1, x.shape[1], -1)], dim=-1)
 
     return outputs
 
@@ -117,6 +140,14 @@ def stacked_head(actors: Sequence[TeamActor]) -> Layer:
 def stack_layer(layers: Sequence[nn.Module]) -> Layer:
     """One layer of M networks, as a function of (M, R, in) to (M, R, out)."""
     first = layers[0]
+    if isinstance(first, nn.Sequential):
+        return _in_turn([stack_layer(parts) for parts in zip(*layers, strict=True)])
+    if isinstance(first, DuelingHead):
+        value, advantage = (
+            stack_layer([getattr(layer, name) for layer in layers])
+            for name in ("value", "advantage")
+        )
+        return lambda x: first.combine(value(x), advantage(x))
     if len(layers) == 1:
         return _one_layer(first)
     if isinstance(first, nn.LayerNorm):
@@ -128,6 +159,15 @@ def stack_layer(layers: Sequence[nn.Module]) -> Layer:
         bias = _stack(layers, "bias")[:, None]
         return lambda x: torch.baddbmm(bias, x, weight)
     return first  # An activation, or the identity: it has no weights.
+
+
+def _in_turn(layers: Sequence[Layer]) -> Layer:
+    def forward(x: Tensor) -> Tensor:
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    return forward
 
 
 def _one_layer(layer: nn.Module) -> Layer:

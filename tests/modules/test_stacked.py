@@ -11,6 +11,11 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from toys import rounding
 
 from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.deterministic_actor import DeterministicActor
+from rllib_hetero.modules.memory import initial_state, pack, unpack
+from rllib_hetero.modules.off_policy_actor import OffPolicyActor
+from rllib_hetero.modules.q_network import QNetwork
+from rllib_hetero.modules.squashed_actor import SquashedActor
 from rllib_hetero.modules.stacked import stacked_forward
 
 ROWS = 6
@@ -71,13 +76,14 @@ def assert_equal(out, expected):
     torch.testing.assert_close(out, expected, rtol=0, atol=atol)
 
 
-def is_batched(modules, monkeypatch, x):
+def is_batched(modules, monkeypatch, x, memory=None):
     """Whether the stack leaves the modules' own forward pass alone."""
     called = []
-    monkeypatch.setattr(TeamActor, "_forward", lambda *args, **kwargs: called.append(1))
+    for cls in (TeamActor, OffPolicyActor):
+        monkeypatch.setattr(cls, "_forward", lambda *args, **kwargs: called.append(1))
     forward = stacked_forward(modules, explore=False)
     with contextlib.suppress(AttributeError, TypeError):  # The replacement returns no output.
-        forward(x, None)
+        forward(x, memory)
     monkeypatch.undo()
     return not called
 
@@ -110,6 +116,66 @@ def test_every_architecture_is_stacked(model, monkeypatch):
     out = stacked_forward(modules, explore=False)(x, None)[0]
     assert_equal(out, one_by_one(modules, x))
     assert is_batched(modules, monkeypatch, x)
+
+
+OFF_POLICY = {
+    "deterministic": (DeterministicActor, "box", {}),
+    "deterministic, discrete": (DeterministicActor, "discrete", {"layer_norm": True}),
+    "squashed": (SquashedActor, "box", {}),
+    "squashed, multi": (SquashedActor, "multi", {"last_activation": None}),
+    "q": (QNetwork, "discrete", {}),
+    "q, dueling": (QNetwork, "discrete", {"dueling": True}),
+    "q, gru": (QNetwork, "discrete", {"recurrent": "gru"}),
+    "q, gru, dueling, norm": (
+        QNetwork,
+        "discrete",
+        {"recurrent": "gru", "dueling": True, "layer_norm": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("explore", [False, True])
+@pytest.mark.parametrize("num", [1, 3])
+@pytest.mark.parametrize("case", OFF_POLICY)
+def test_off_policy_actors_are_stacked(case, num, explore, monkeypatch):
+    cls, kind, model = OFF_POLICY[case]
+    torch.manual_seed(num)
+    modules = [actor(SPACES[kind], cls=cls, **model) for _ in range(num)]
+    for i, m in enumerate(modules):
+        if m.exploration is not None:
+            m.exploration.fill_(0.1 * (i + 1))
+    forward = stacked_forward(modules, explore=explore)
+    x, size = torch.randn(2, num, ROWS, 4), len(initial_state(modules[0]))
+    memory = torch.zeros(num, ROWS, size) if size else None
+    states = [memory[i] if size else None for i in range(num)]
+    for step in x:  # Two steps, so that what is remembered counts.
+        out, memory = forward(step, memory)
+        for i, m in enumerate(modules):
+            batch = {Columns.OBS: step[i]}
+            if size:
+                batch = {Columns.OBS: step[i, :, None], Columns.STATE_IN: unpack(states[i], m)}
+            own = m.forward_inference(batch)
+            expected = own[Columns.ACTION_DIST_INPUTS]
+            if size:
+                expected, states[i] = expected[:, 0], pack(own[Columns.STATE_OUT])
+            torch.testing.assert_close(out[i], expected, rtol=1e-5, atol=1e-6)
+    assert is_batched(modules, monkeypatch, x[0], memory)
+
+
+def test_bounds_and_classes_tell_actors_apart(monkeypatch):
+    """Layers of one shape, but other functions on them."""
+    torch.manual_seed(0)
+    wide = Box(-2.0, 2.0, (3,), np.float32)
+    one = actor(SPACES["box"], cls=DeterministicActor)
+    for other in (
+        actor(wide, cls=DeterministicActor),
+        actor(Discrete(3), cls=DeterministicActor),
+        actor(Discrete(3), cls=QNetwork),
+    ):
+        assert not is_batched([one, other], monkeypatch, torch.randn(2, ROWS, 4))
+    modules, x = [one, actor(wide, cls=DeterministicActor)], torch.randn(2, ROWS, 4)
+    out = stacked_forward(modules, explore=False)(x, None)[0]
+    torch.testing.assert_close(out, one_by_one(modules, x))
 
 
 @pytest.mark.parametrize("other", [{"hidden_sizes": [8, 9]}, {"activation": "tanh"},
