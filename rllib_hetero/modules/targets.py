@@ -16,5 +16,5 @@ def target_of(network: Network) -> Network:
 
 
 def pairs(target: nn.Module, online: nn.Module) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """(target, online) of every parameter of a network and its target."""
+    """(target, online) of every parameter of a network and its target; to be moved in `no_grad`."""
     return list(zip(target.parameters(), online.parameters(), strict=True))

@@ -108,7 +108,8 @@ def test_pairs_are_all_there_is_of_the_values_and_move_the_targets_alone():
     kept = [p.detach().clone() for p in online]
     old, new = (f(state, actions).detach() for f in (module.target_q_values, module.q_values))
     assert (old != new).all()
-    torch._foreach_lerp_(targets, online, 1.0)
+    with torch.no_grad():
+        torch._foreach_lerp_(targets, online, 1.0)
     assert torch.equal(module.target_q_values(state, actions), new)
     assert all(torch.equal(p, k) for p, k in zip(online, kept, strict=True))
 
