@@ -291,6 +291,7 @@ def describe_space(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, Box):
         return {
             "kind": "Box",
+            "dtype": str(space.dtype),
             "low": space.low.astype(float).tolist(),
             "high": space.high.astype(float).tolist(),
         }
@@ -307,8 +308,9 @@ def _agent_id(x: Any) -> AgentID:
 def _space(description: dict[str, Any]) -> gym.Space:
     kind = description["kind"]
     if kind == "Box":
-        low, high = (np.asarray(description[k], np.float32) for k in ("low", "high"))
-        return Box(low, high, dtype=np.float32)
+        dtype = np.dtype(description["dtype"])
+        low, high = (np.asarray(description[k], dtype) for k in ("low", "high"))
+        return Box(low, high, dtype=dtype)
     if kind == "Discrete":
         return Discrete(description["n"])
     return MultiDiscrete(description["nvec"])

@@ -27,6 +27,8 @@ CONFIGS = {"HAPPO": HAPPOConfig, "MAPPO": MAPPOConfig}
 
 ACTIONS = {
     "box": Box(-0.5, 0.5, (2,), np.float32),
+    # Bounds that are not alike, and that float32 cannot hold.
+    "uneven": Box(np.array([-0.1, 0.2]), np.array([0.3, 7.7]), dtype=np.float64),
     "discrete": Discrete(4),
     "multi": MultiDiscrete([3, 2]),
 }

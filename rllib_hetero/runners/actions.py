@@ -16,7 +16,7 @@ def action_transform(space: gym.Space, *, normalize: bool, clip: bool) -> Transf
 
     Args:
         space: The agent's action space. Discrete and MultiDiscrete pass unchanged.
-        normalize: Map [-1, 1] to the bounds of the space, where these are finite.
+        normalize: Map [-1, 1] to the bounds of the space, where these are finite, and clip to them.
         clip: Else, clip to the bounds.
 
     Returns:
@@ -26,7 +26,9 @@ def action_transform(space: gym.Space, *, normalize: bool, clip: bool) -> Transf
         return lambda x: x
     low, high = space.low, space.high
     if normalize and space.is_bounded():
-        return lambda x: low + (np.clip(x, -1.0, 1.0) + 1.0) * (0.5 * (high - low))
+        # Clipped last: rounding may lead a little out of the space.
+        middle, half = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+        return lambda x: np.clip(middle + half * x, low, high)
     if clip:
         return lambda x: np.clip(x, low, high)
     return lambda x: x

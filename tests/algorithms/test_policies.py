@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import runner_toys as toys
 import torch
+from gymnasium.spaces import Discrete
 from pyarrow.fs import LocalFileSystem
 from ray.rllib.core import Columns
 from runner_toys import ScriptedTeam
@@ -22,13 +23,15 @@ from rllib_hetero.runners.actions import action_transform
 
 MIXED = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
 SHARED = {"agents": {"a": 4, "b": 4, "c": 4}}
+UNEVEN = {"agents": {"a": 4, "b": 4, "c": 4}, "actions": {"a": "uneven"}}
 GROUPED = {"agents": {3: 3, 7: 4, 11: 4}, "actions": {7: "discrete", 11: "discrete"}}
 CASES = {
     "HAPPO": ("HAPPO", MIXED, "none", {}),
     "MAPPO, shared": ("MAPPO", SHARED, "full", {}),
     "HAPPO, a group of integers": ("HAPPO", GROUPED, {"pair": [7, 11]}, {}),
     "MAPPO, shared, no index": ("MAPPO", SHARED, "full", {"agent_index": False}),
-    "normalized": ("HAPPO", SHARED, "none", {"normalize_actions": True}),
+    "normalized": ("HAPPO", UNEVEN, "none", {"normalize_actions": True}),
+    "uneven": ("HAPPO", UNEVEN, "none", {}),
     "unclipped": ("HAPPO", SHARED, "none", {"clip_actions": False}),
 }
 
@@ -95,17 +98,20 @@ def test_acts_as_the_algorithm_does(saved, case):
     assert np.std(spread, axis=0).max() > 0.01  # not all alike
 
 
-def test_actions_are_ready_for_the_environment(saved):
-    algo, path = saved["HAPPO"]
+@pytest.mark.parametrize("case", ["HAPPO", "normalized", "uneven"])
+def test_actions_are_ready_for_the_environment(saved, case):
+    algo, path = saved[case]
     policies = load_policies(path)
     policies.seed(0)
+    spaces = algo.config.layout.team.action_spaces
     for observations in observations_of(algo):
         for explore in (False, True):
-            actions = policies.act(observations, explore=explore)
-            assert type(actions["b"]) is int
-            for agent, u in actions.items():
-                assert algo.config.layout.team.action_spaces[agent].contains(u), agent
-    # Unclipped ones may leave the space.
+            for agent, u in policies.act(observations, explore=explore).items():
+                assert spaces[agent].contains(u), agent
+                assert (type(u) is int) == isinstance(spaces[agent], Discrete)
+
+
+def test_unclipped_actions_may_leave_the_space(saved):
     policies = load_policies(saved["unclipped"][1])
     policies.seed(0)
     drawn = [policies.act(x, explore=True)["a"] for x in observations_of(saved["unclipped"][0])]
