@@ -6,6 +6,12 @@ named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 
 from ray.tune.registry import register_trainable
 
+from rllib_hetero.algorithms.off_policy.haddpg import HADDPG, HADDPGConfig
+from rllib_hetero.algorithms.off_policy.hasac import HASAC, HASACConfig
+from rllib_hetero.algorithms.off_policy.hatd3 import HATD3, HATD3Config
+from rllib_hetero.algorithms.off_policy.maddpg import MADDPG, MADDPGConfig
+from rllib_hetero.algorithms.off_policy.masac import MASAC, MASACConfig
+from rllib_hetero.algorithms.off_policy.matd3 import MATD3, MATD3Config
 from rllib_hetero.algorithms.on_policy.a2po import A2PO, A2POConfig
 from rllib_hetero.algorithms.on_policy.armappo import ARMAPPO, ARMAPPOConfig
 from rllib_hetero.algorithms.on_policy.bppo import BPPO, BPPOConfig
@@ -32,9 +38,10 @@ from rllib_hetero.team import Team
 
 __version__ = "0.1.0.dev0"
 
-ALGORITHMS = {
-    a.__name__: a for a in (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
-}
+_ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
+_OFF_POLICY = (HADDPG, HATD3, HASAC, MADDPG, MATD3, MASAC)
+
+ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY)}
 """Every algorithm by the name it is registered under."""
 
 for _name, _algorithm in ALGORITHMS.items():
@@ -47,10 +54,16 @@ __all__ = [
     "ARMAPPO",
     "BPPO",
     "HAA2C",
+    "HADDPG",
     "HAPPO",
+    "HASAC",
+    "HATD3",
     "HATRPO",
     "MAA2C",
+    "MADDPG",
     "MAPPO",
+    "MASAC",
+    "MATD3",
     "A2POConfig",
     "ARMAPPOConfig",
     "BPPOConfig",
@@ -58,10 +71,16 @@ __all__ = [
     "CoPPOConfig",
     "Finding",
     "HAA2CConfig",
+    "HADDPGConfig",
     "HAPPOConfig",
+    "HASACConfig",
+    "HATD3Config",
     "HATRPOConfig",
     "MAA2CConfig",
+    "MADDPGConfig",
     "MAPPOConfig",
+    "MASACConfig",
+    "MATD3Config",
     "MissingExtraError",
     "NonFiniteUpdateError",
     "Outcome",

@@ -211,6 +211,11 @@ class Layout:
         """c, how many features at the end of every module's input are the context."""
         return sum(s.stop - s.start for s in self.messages.values())
 
+    @property
+    def joint_size(self) -> int:
+        """Width of the joint action: the messages of all agents, side by side."""
+        return sum(message_size(self.distribution(m)) for m in self.module_of.values())
+
     def index_size(self, module_id: ModuleID) -> int:
         """How many features of the module's input are the acting agent's one-hot index."""
         n = len(self.groups[module_id])

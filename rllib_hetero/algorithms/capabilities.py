@@ -10,6 +10,7 @@ class Capabilities:
     """Answers to "can I use it?".
 
     Attributes:
+        family: "on-policy" or "off-policy".
         paper: Whose method it is, and where it was published.
         update: In which order agents are updated.
         correction: How an update accounts for the other agents'.
@@ -34,3 +35,4 @@ class Capabilities:
     parameter_sharing: bool = True
     several_learners: bool = True
     autoregressive: bool = False
+    family: str = "on-policy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -93,6 +94,15 @@ class TeamAlgorithm(Algorithm):
         # RLlib returns the path without the URI's scheme.
         export_policies(self, str(path or saved), filesystem=kwargs.get("filesystem"))
         return saved
+
+
+def warn_of_no_samples(logger: logging.Logger) -> None:
+    """Says that no runner answered, and what to do about it."""
+    logger.warning(
+        "No env runner returned data; this iteration trains nothing. If this goes on, look at the "
+        "runners' logs, raise config.env_runners(sample_timeout_s=...), or allow restarts with "
+        "config.fault_tolerance(restart_failed_env_runners=True)."
+    )
 
 
 def _accept_earlier_weights(runner: Any) -> None:

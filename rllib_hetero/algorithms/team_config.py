@@ -200,6 +200,20 @@ class TeamConfig(AlgorithmConfig):
                 f"config.training({name}=...)."
             )
 
+    def check_integer(self, name: str, least: int) -> None:
+        """Raises unless the setting is an integer of at least `least`.
+
+        Args:
+            name: Of an argument of `training()`.
+            least: The smallest that is allowed.
+        """
+        value = getattr(self, name)
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+            self._value_error(
+                f"`{name}` is {value!r}, but must be an integer of at least {least}. Mend it with "
+                f"config.training({name}=...)."
+            )
+
     def _validate_num_learners(self) -> None:
         envs = max(1, self.num_env_runners) * self.num_envs_per_env_runner
         if self.num_learners > envs:
@@ -364,7 +378,7 @@ class TeamConfig(AlgorithmConfig):
                 "`action_projection` is for agents that act in sequence (BPPO, ARMAPPO): remove it "
                 "from config.rl_module(model_config={...})."
             )
-        for key in ("recurrent", "critic_recurrent"):
+        for key in {"recurrent", "critic_recurrent"} & set(self.model_defaults):
             try:
                 check_recurrent(dict(self.model_defaults) | self.model_config, key)
             except ValueError as error:
@@ -372,8 +386,8 @@ class TeamConfig(AlgorithmConfig):
 
     @property
     def max_seq_len(self) -> int:
-        """Length of the sequences that recurrent networks are trained on."""
-        return (dict(self.model_defaults) | self.model_config)["max_seq_len"]
+        """Length of the sequences that recurrent networks are trained on; 1 where none can be."""
+        return (dict(self.model_defaults) | self.model_config).get("max_seq_len", 1)
 
     # ---- modules and connectors -------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm
+from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm, warn_of_no_samples
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,7 @@ class OnPolicyAlgorithm(TeamAlgorithm):
                 _return_metrics=True,
             )
             if not samples:
-                logger.warning(
-                    "No env runner returned data; this iteration trains nothing. If this goes "
-                    "on, look at the runners' logs, raise "
-                    "config.env_runners(sample_timeout_s=...), or allow restarts with "
-                    "config.fault_tolerance(restart_failed_env_runners=True)."
-                )
+                warn_of_no_samples(logger)
                 return
             self.metrics.aggregate(runner_results, key=ENV_RUNNER_RESULTS)
             fragments = self._fragments(samples)

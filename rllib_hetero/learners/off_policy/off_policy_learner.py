@@ -1,0 +1,254 @@
+"""What every off-policy team learner does: keep joint transitions, draw from them, move targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.core import Columns
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.metrics import (
+    ALL_MODULES,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_ENV_STEPS_TRAINED,
+    NUM_ENV_STEPS_TRAINED_LIFETIME,
+)
+from ray.rllib.utils.schedules.scheduler import Scheduler
+from ray.rllib.utils.typing import StateDict
+from torch import Tensor
+
+from rllib_hetero.learners.off_policy.gradient_step import GradientStep, Loss
+from rllib_hetero.learners.team_learner import TeamLearner
+from rllib_hetero.reductions import counts_of_learners, sum_gradients, sum_over_learners
+from rllib_hetero.replay import JointBatch, JointReplay, uniform
+from rllib_hetero.replay.homes import blocks, first_column
+from rllib_hetero.team import CRITIC, AgentID, ModuleID
+
+NUM_UPDATES = "num_updates_lifetime"
+_TINY = torch.finfo(torch.float32).tiny
+
+
+class OffPolicyLearner(TeamLearner):
+    """Base of the off-policy learners. Subclasses say what one update of the team is.
+
+    A subclass implements `update_on`, a generator of gradient steps on one minibatch. Every
+    learner draws the transitions *of all learners*, takes those that it is home to, and gradients
+    are summed, so that the result is that of one learner. What is random follows from the seed and
+    the number of updates made, the same on every learner and the same after a restore.
+
+    Attributes:
+        replay: The joint transitions of the environments that this learner is home to.
+        num_updates: How often the team has been updated.
+    """
+
+    num_updates = 0
+
+    @override(TeamLearner)
+    def build(self) -> None:
+        super().build()
+        config = self.config
+        self._columns = blocks(config.num_envs, max(1, config.num_learners))[self._rank()]
+        self.replay = JointReplay(
+            self._layout,
+            capacity=config.rows_per_env * len(self._columns),
+            num_columns=len(self._columns),
+            folder=config.replay_buffer_config["folder"],
+            device=self._device,
+        )
+        self._parameters_of = {
+            m: [p for p in self.module[m].parameters() if p.requires_grad]
+            for m in sorted(self.module.keys())
+        }
+        pairs = [p for m in self._parameters_of for p in self._target_pairs(m)]
+        self._targets, self._online = [t for t, _ in pairs], [o for _, o in pairs]
+        self._exploration = {
+            m: Scheduler(fixed_value_or_schedule=config.exploration_of(m), framework="torch")
+            for m in self._layout.groups
+        }
+        self._explore_as_scheduled(0)
+
+    @property
+    def critic(self) -> Any:
+        """The critic's module."""
+        return self.module[CRITIC].unwrapped()
+
+    def _rank(self) -> int:
+        return torch.distributed.get_rank() if self.config.num_learners > 1 else 0
+
+    def _target_pairs(self, module_id: ModuleID) -> list[tuple[Tensor, Tensor]]:
+        module = self.module[module_id].unwrapped()
+        return module.target_pairs() if hasattr(module, "target_pairs") else []
+
+    @override(TorchLearner)
+    def get_parameters(self, module: Any) -> list[Tensor]:
+        """Without the targets', which no gradient moves."""
+        return [p for p in module.parameters() if p.requires_grad]
+
+    @override(TeamLearner)
+    def make_optimizer(self, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        # Fused: a step is many small matrices, and their operator calls are a good part of it.
+        return torch.optim.Adam(params, eps=self.config.adam_epsilon, fused=True)
+
+    # ---- the iteration ----------------------------------------------------------------------
+
+    @override(Learner)
+    def update(self, *args: Any, training_data: Any, num_updates: int, **kwargs: Any) -> Any:
+        """Adds fragments to the replay, and makes some updates.
+
+        Args:
+            args: RLlib's other forms of data: none.
+            training_data: `ReplayData`.
+            num_updates: How many; may be 0.
+            kwargs: RLlib's, such as `timesteps`.
+
+        Returns:
+            The metrics, reduced.
+        """
+        for fragment in training_data.episodes:
+            column = first_column(fragment, training_data.num_envs) - self._columns.start
+            self.replay.add(fragment, column)
+        before, total = counts_of_learners(len(self.replay))
+        self.metrics.log_value((ALL_MODULES, "replay_rows"), total, window=1)
+        if not num_updates:
+            return self.metrics.reduce()  # RLlib's own expects at least one gradient step.
+        return super().update(
+            *args,
+            training_data=training_data,
+            num_updates=num_updates,
+            before=before,
+            total=total,
+            **kwargs,
+        )
+
+    @override(Learner)
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        super().before_gradient_based_update(timesteps=timesteps)
+        self._explore_as_scheduled(timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0))
+
+    @override(Learner)
+    def _create_iterator_if_necessary(
+        self, *, num_updates: int, before: int, total: int, **kwargs: Any
+    ) -> Iterator[GradientStep]:
+        config, size = self.config, self.config.total_train_batch_size
+        for _ in range(num_updates):
+            # All learners draw the same rows, and the same noise for them; each takes its own.
+            drawn = uniform(self.seed_of_update(1), total, size)
+            own = (drawn >= before) & (drawn < before + len(self.replay))
+            self._own = slice(None) if own.all() else torch.from_numpy(np.flatnonzero(own))
+            self._noise = torch.Generator().manual_seed(_as_seed(self.seed_of_update(2)))
+            rows = drawn[own] - before
+            batch = self.replay.take(rows, n_step=config.n_step, gamma=config.gamma)
+            yield from self.update_on(batch)
+            if self.num_updates % config.target_update_interval == 0:
+                torch._foreach_lerp_(self._targets, self._online, config.tau)
+            self.num_updates += 1
+        self._log_updates(num_updates)
+
+    def update_on(self, batch: JointBatch) -> Iterator[GradientStep]:
+        """Yields the gradient steps of one update of the team.
+
+        Args:
+            batch: This learner's part of the minibatch.
+        """
+        raise NotImplementedError
+
+    # ---- one gradient step ------------------------------------------------------------------
+
+    @override(TorchLearner)
+    def _update(self, batch: dict[ModuleID, Loss]) -> tuple[Any, dict[ModuleID, Tensor], dict]:
+        losses = {m: loss() for m, loss in batch.items()}
+        parameters = [p for m in batch for p in self._parameters_of[m]]
+        # Not `backward`: an actor's loss goes through the critic, whose weights need no gradient.
+        gradients = torch.autograd.grad(
+            torch.stack(list(losses.values())).sum(), parameters, allow_unused=True
+        )
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = gradient
+        for m in losses:
+            moved = [p for p in self._parameters_of[m] if p.grad is not None]
+            sum_gradients(moved)
+            self.postprocess_gradients_for_module(
+                module_id=m,
+                config=self.config.get_config_for_module(m),
+                module_gradients_dict={p: p.grad for p in moved},
+            )
+            for _, optimizer in self.get_optimizers_for_module(m):
+                optimizer.step()
+        return {}, {m: loss.detach() for m, loss in losses.items()}, {}
+
+    @override(TorchLearner)
+    def compute_loss_for_module(
+        self, *, module_id: ModuleID, config: Any, batch: Loss, fwd_out: Any
+    ) -> Tensor:
+        """The loss that the step brought along."""
+        return batch()
+
+    # ---- what updates are made of -----------------------------------------------------------
+
+    def seed_of_update(self, key: int) -> tuple[int, ...]:
+        """Seeds what is drawn for this update, by what it is for; the same on every learner."""
+        return (self.config.update_order_seed, self.num_updates, key)
+
+    def draw_normals(self, size: int) -> Tensor:
+        """Standard normals (B, size), independent of how many learners share the minibatch."""
+        shape = (self.config.total_train_batch_size, size)
+        return torch.randn(shape, generator=self._noise)[self._own].to(self._device)
+
+    def draw_gumbels(self, size: int) -> Tensor:
+        """Standard Gumbel noise (B, size), as `draw_normals`."""
+        shape = (self.config.total_train_batch_size, size)
+        drawn = torch.empty(shape).exponential_(generator=self._noise)
+        # A draw may be exactly 0.
+        return -drawn.clamp(min=_TINY).log()[self._own].to(self._device)
+
+    def policy_outputs(self, module_id: ModuleID, observations: Tensor) -> Tensor:
+        """The distribution inputs (..., p) of a module for observations (..., d)."""
+        out = self.module[module_id].forward_train({Columns.OBS: observations})
+        return out[Columns.ACTION_DIST_INPUTS]
+
+    def alive(self, batch: JointBatch, agent: AgentID) -> Tensor:
+        """In which of the batch's states the agent acts, (B,) of 0 and 1."""
+        m, k = self._layout.slot_of[agent]
+        return batch.active[m][:, k].to(torch.float32)
+
+    def num_alive(self, batch: JointBatch, agent: AgentID) -> Tensor:
+        """In how many states of all learners' minibatch the agent acts; at least 1."""
+        return sum_over_learners(self.alive(batch, agent).sum()).clamp(min=1.0)
+
+    def _explore_as_scheduled(self, env_steps: int) -> None:
+        # A buffer of the actor: it reaches the runners with the weights, and is saved with them.
+        for m, schedule in self._exploration.items():
+            amount = self.module[m].unwrapped().exploration
+            if amount is not None:
+                amount.fill_(schedule.update(env_steps))
+
+    # ---- metrics and state ------------------------------------------------------------------
+
+    def _log_updates(self, num_updates: int) -> None:
+        for m in self._parameters_of:
+            self.notes.log(m)
+        log = self.metrics.log_value
+        rows = num_updates * self.config.total_train_batch_size // max(1, self.config.num_learners)
+        log((ALL_MODULES, NUM_ENV_STEPS_TRAINED), rows, reduce="sum")
+        log((ALL_MODULES, NUM_ENV_STEPS_TRAINED_LIFETIME), rows, reduce="lifetime_sum")
+        log((ALL_MODULES, NUM_UPDATES), self.num_updates, window=1)
+
+    @override(Learner)
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> StateDict:
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        return state | {NUM_UPDATES: self.num_updates}
+
+    @override(Learner)
+    def set_state(self, state: StateDict) -> None:
+        super().set_state(state)
+        self.num_updates = state.get(NUM_UPDATES, self.num_updates)
+
+
+def _as_seed(entropy: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

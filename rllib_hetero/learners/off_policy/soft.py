@@ -1,0 +1,158 @@
+"""Maximum-entropy policies: their actions, the soft target, and the temperatures.
+
+[1] Liu, Zhong, Hu, Fu, Fu, Chang, Yang: Maximum Entropy Heterogeneous-Agent Reinforcement
+    Learning. ICLR 2024.
+[2] Haarnoja et al.: Soft Actor-Critic Algorithms and Applications. 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.annotations import override
+from torch import Tensor
+
+from rllib_hetero.functional import (
+    SquashedGaussian,
+    allowed_target_entropy,
+    gumbel_one_hots,
+    mask_logits,
+    smallest,
+    soft_value,
+    target_entropy,
+    td_target,
+    temperature_loss,
+)
+from rllib_hetero.learners.off_policy.actor_critic import ActorCriticLearner, OwnAction
+from rllib_hetero.learners.off_policy.gradient_step import GradientStep
+from rllib_hetero.learners.off_policy.joint_actions import side_by_side
+from rllib_hetero.replay import JointBatch
+from rllib_hetero.team import CRITIC, AgentID, ModuleID
+
+TEMPERATURE = "temperature"
+"""Name of the optimiser of the temperatures."""
+
+
+class SoftActors(ActorCriticLearner):
+    """SAC's policies and target, with a temperature for each agent.
+
+    The team's objective is the return plus sum_i alpha_i H_i. Critics and actors use the same
+    alpha_i. (The authors' code fits one more alpha for the critics alone.)
+    """
+
+    @override(ActorCriticLearner)
+    def build(self) -> None:
+        super().build()
+        self._entropies: dict[AgentID, Tensor] = {}
+        layout, fraction = self._layout, self.config.target_entropy_fraction
+        self._target_entropies = {
+            a: target_entropy(layout.team.action_spaces[a], fraction)
+            if self.config.target_entropy == "auto"
+            else float(self.config.target_entropy)
+            for a in layout.team.agents
+        }
+
+    @override(TorchLearner)
+    def configure_optimizers_for_module(self, module_id: ModuleID, config: Any = None) -> None:
+        if module_id != CRITIC:
+            super().configure_optimizers_for_module(module_id, config)
+            return
+        for name, params, lr in (
+            ("values", self.critic.q_parameters(), config.critic_lr or config.lr),
+            (TEMPERATURE, self.critic.temperatures(), config.alpha_lr or 0.0),
+        ):
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=self.make_optimizer(params),
+                params=params,
+                lr_or_lr_schedule=lr,
+            )
+
+    @property
+    def alphas(self) -> Tensor:
+        """The agents' temperatures (n,), in team order; no gradient."""
+        return self.critic.log_alpha.detach().exp()
+
+    @override(ActorCriticLearner)
+    def update_on(self, batch: JointBatch) -> Iterator[GradientStep]:
+        yield from super().update_on(batch)
+        if self.config.alpha_lr:
+            yield GradientStep({CRITIC: lambda: self.temperature_loss(batch)})
+        for i, agent in enumerate(self._layout.team.agents):
+            m = self._layout.module_of[agent]
+            self.notes.add(m, "alpha", self.alphas[i])
+
+    @override(ActorCriticLearner)
+    def own_action(self, batch: JointBatch, agent: AgentID) -> OwnAction:
+        m, k = self._layout.slot_of[agent]
+        own = self.draw(m, batch.observations[m][:, k], _of(batch.masks, m, k))
+        active = batch.active[m][:, k]
+        assert own.log_prob is not None
+        return OwnAction(own.action * active[:, None], own.log_prob * active)
+
+    @override(ActorCriticLearner)
+    def q_target(self, batch: JointBatch) -> Tensor:
+        # y = r + gamma (min_j Q'_j(s', a') + sum_i alpha_i H_i), a' of the policies as they are;
+        # with n_step > 1 the entropies of the steps between are left out, as in the authors' code.
+        joint, entropies = {}, []
+        for agent in self._layout.team.agents:
+            m, k = self._layout.slot_of[agent]
+            own = self.draw(m, batch.next_observations[m][:, k], _of(batch.next_masks, m, k))
+            active = batch.next_active[m][:, k]
+            assert own.log_prob is not None
+            joint[agent] = own.action * active[:, None]
+            entropies.append(-own.log_prob * active)
+        actions = side_by_side(joint, self._layout)
+        values = smallest(self.critic.target_q_values(batch.next_state, actions))
+        value = soft_value(values, torch.stack(entropies, dim=-1), self.alphas)
+        return td_target(batch.rewards, batch.discount, value)
+
+    @override(ActorCriticLearner)
+    def actor_value(self, agent: AgentID, state: Tensor, actions: Tensor, own: OwnAction) -> Tensor:
+        # [1]: min_j Q_j(s, a) - alpha_i log pi_i(a_i | o_i).
+        assert own.log_prob is not None
+        self._entropies[agent] = -own.log_prob.detach()
+        alpha = self.alphas[self._layout.team.agents.index(agent)]
+        return smallest(self.critic.q_values(state, actions)) - alpha * own.log_prob
+
+    def draw(self, module_id: ModuleID, observations: Tensor, mask: Tensor | None) -> OwnAction:
+        """Draws actions for observations (B, d): reparameterised, or straight-through one-hots."""
+        dist, inputs = self._dists[module_id], self.policy_outputs(module_id, observations)
+        if isinstance(dist, SquashedGaussian):
+            return OwnAction(*dist.sample_with_log_prob(inputs, self.draw_normals(dist.dim)))
+        if mask is not None:
+            inputs = mask_logits(inputs, mask)
+        gumbels = self.draw_gumbels(inputs.shape[-1])
+        temperature = self.config.gumbel_temperature
+        one_hots = gumbel_one_hots(inputs, dist.choices, gumbels, temperature)
+        parts = zip(inputs.split(dist.choices, -1), one_hots.split(dist.choices, -1), strict=True)
+        log_prob = sum((hot * x.log_softmax(-1)).sum(-1) for x, hot in parts)
+        return OwnAction(one_hots, log_prob)  # type: ignore[arg-type]
+
+    def temperature_loss(self, batch: JointBatch) -> Tensor:
+        """This learner's share of [2], eq. 18, over the states in which each agent is alive."""
+        losses = []
+        for i, agent in enumerate(self._layout.team.agents):
+            if agent not in self._entropies:  # Its policy is not trained.
+                continue
+            excess = temperature_loss(
+                self.critic.log_alpha[i], self._entropies[agent], self._wanted(batch, agent)
+            )
+            alive = self.alive(batch, agent)
+            losses.append((excess * alive).sum() / self.num_alive(batch, agent))
+        return torch.stack(losses).sum()
+
+    def _wanted(self, batch: JointBatch, agent: AgentID) -> Tensor | float:
+        m, k = self._layout.slot_of[agent]
+        if m in batch.masks and self.config.target_entropy == "auto":
+            choices, fraction = self._dists[m].choices, self.config.target_entropy_fraction
+            return allowed_target_entropy(batch.masks[m][:, k], choices, fraction)
+        return self._target_entropies[agent]
+
+
+def _of(masks: dict[ModuleID, Tensor], module_id: ModuleID, k: int) -> Tensor | None:
+    return masks[module_id][:, k] if module_id in masks else None
