@@ -56,6 +56,16 @@ def ray_local():
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def pair(ray_local):
+    """Two processes that train a learner of any config together; see `learner_pairs.Pair`."""
+    from learner_pairs import Pair
+
+    pair = Pair()
+    yield pair
+    pair.stop()
+
+
 @pytest.fixture
 def counting_team():
     """The class of a deterministic environment with unequal agents; see `toys.CountingTeam`."""

@@ -5,17 +5,15 @@ every agent, where the library carries the gradient along.
 """
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import Columns
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from test_recurrent_learner import PlainMemoryActor, SlowMemoryTeam
-from test_several_learners import Pair, assert_close, assert_equal_bits
+from test_several_learners import assert_close, assert_equal_bits
 from toys import (
     Backwards,
     CountingTeam,
@@ -42,10 +40,6 @@ from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.learners.on_policy import peer_term
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 from rllib_hetero.learners.on_policy.peer_term import FEEDBACK
-
-# Learners in other processes are given these by value: they cannot import the files.
-for name in (__name__, "test_several_learners", "test_learner_shares"):
-    ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 GAUSSIAN = {"agents": {a: (3, "box") for a in "abc"}}
 PAIRS = {"agents": {"a": (3, "box"), "b": (2, "discrete"), "c": (3, "box"), "d": (2, "discrete")}}
@@ -653,14 +647,6 @@ def test_temperature_after_a_restore(temperatures, tmp_path, ray_local):
 
 
 # ---- several learners ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def pair(ray_local):
-    pair = Pair()
-    yield pair
-    for group in pair._groups.made.values():
-        group.shutdown()
 
 
 def config_for(num_learners, minibatch_size, **kwargs):

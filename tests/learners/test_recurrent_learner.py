@@ -3,16 +3,13 @@
 The slow half steps cells one observation at a time, from the states that a fragment holds.
 """
 
-import sys
-
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.core import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from test_learner_shares import Groups, assert_same, batches, start, train
+from test_learner_shares import assert_same, batches, start, train
 from torch import nn
 from toys import (
     PlainActor,
@@ -47,9 +44,6 @@ from rllib_hetero.modules.memory import state_size
 L = 3
 EQUAL = {"agents": {a: (3, "discrete") for a in "abc"}}
 kinds = pytest.mark.parametrize("kind", ["gru", "lstm"])
-
-# Learners in other processes are given `weights_of` by value: they cannot import its file.
-ray.cloudpickle.register_pickle_by_value(sys.modules["test_learner_shares"])
 
 
 def recurrent(cls, env_config=None, *, actor="gru", critic=None, size=None, **training):
@@ -786,14 +780,6 @@ def test_hatrpo_restores_what_it_does_not_accept(monkeypatch):
 # ---- learners that share the batch ------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def groups(ray_local):
-    groups = Groups()
-    yield groups
-    for group in groups.made.values():
-        group.shutdown()
-
-
 TOGETHER = {"state": True, "dies": {"b": 3}, "end": "alternate"}
 
 
@@ -808,20 +794,20 @@ def shared_config(cls, num_learners, minibatch_size):
 
 
 @pytest.mark.parametrize("cls", [HAPPOConfig, HATRPOConfig, A2POConfig])
-def test_two_learners_are_one_on_the_whole(cls, groups):
-    """The whole batch, minibatches of chunks, and a learner that holds no row.
-
-    In one test for each algorithm, so that its learners are started once.
-    """
-    for minibatch_size, envs in ((None, None), (8, None), (8, range(1, 2))):
-        local, remote = (shared_config(cls, n, minibatch_size) for n in (0, 2))
-        data, state = batches(local), start(local)
-        if envs is not None:
-            data = [[f.select(envs) for f in fragments] for fragments in data]
-        alone, _ = train(local, state, data)
-        shared, _ = train(remote, state, data, groups)
-        assert_same(alone, shared, atol=1e-5)
-        for m in ("a", "critic"):
-            before, after = state["rl_module"][m], alone["rl_module"][m]
-            name = next(k for k in before if k.endswith("weight_hh_l0"))
-            assert not np.array_equal(before[name], after[name])
+@pytest.mark.parametrize(
+    ("minibatch_size", "envs"),
+    [(None, None), (8, None), (8, range(1, 2))],
+    ids=["whole", "minibatches of chunks", "one holds no row"],
+)
+def test_two_learners_are_one_on_the_whole(minibatch_size, envs, cls, pair):
+    local, remote = (shared_config(cls, n, minibatch_size) for n in (0, 2))
+    data, state = batches(local), start(local)
+    if envs is not None:
+        data = [[f.select(envs) for f in fragments] for fragments in data]
+    alone, _ = train(local, state, data)
+    shared, _, _ = pair(remote, state, data)
+    assert_same(alone, shared)
+    for m in ("a", "critic"):
+        before, after = state["rl_module"][m], alone["rl_module"][m]
+        name = next(k for k in before if k.endswith("weight_hh_l0"))
+        assert not np.array_equal(before[name], after[name])

@@ -1,24 +1,13 @@
 """Two learners on shares of a batch take the steps of one, whatever the algorithm.
 
-The processes of one learner group build and train the learners of all tests here: starting a
-group takes longer than training. How a group shares out a batch is `test_learner_shares`'s.
+How a learner group shares out a batch is `test_learner_shares`'s.
 """
-
-import sys
 
 import numpy as np
 import pytest
-import ray
-import toys
-from test_learner_shares import Groups, at_most
 from toys import CountingTeam, make_learner, make_runner, sample, small_config, update
 
-from rllib_hetero import A2POConfig, HAPPOConfig, HATRPOConfig
-
-pytestmark = pytest.mark.usefixtures("ray_local")
-
-# The processes cannot import this file.
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+from rllib_hetero import A2POConfig, HAPPOConfig, HATRPOConfig, MAPPOConfig
 
 KINDS = ("box", "discrete", "multi")
 # Observations of two numbers would be two signs after the layer norm: hard to step on exactly.
@@ -28,6 +17,7 @@ THREE = {
     "dies": {"b": 3},
     "end": "alternate",
 }
+EQUAL = {"agents": {"a": (3, "box"), "b": (3, "box")}}
 SEVENTEEN = {
     "agents": {f"agent{i}": (3 + i % 3, KINDS[i % 3]) for i in range(17)},
     "state": True,
@@ -36,6 +26,7 @@ SEVENTEEN = {
 }
 CASES = {
     "happo": (HAPPOConfig, {}),
+    "mappo": (MAPPOConfig, {}),
     # Strong damping and few products: near its solution the system's residual is all rounding, and
     # the next direction is made of it.
     "hatrpo": (HATRPOConfig, {"cg_iterations": 3, "cg_damping": 1.0, "kl_threshold": 1e-3}),
@@ -57,55 +48,6 @@ def config_for(case, env_config, num_learners, *, minibatch_size=None, steps=8, 
     return config
 
 
-class Pair:
-    """Two processes that train a learner of any config together."""
-
-    def __init__(self):
-        self._groups = Groups()
-
-    def __call__(self, config, state, data, *, repeat=1):
-        """State of the first learner and, of both, all weights, after updates on `data`."""
-        host = config_for("happo", THREE, 2)
-        group = self._groups.get(host)
-
-        def work(hosting):
-            import torch.distributed as dist
-
-            from rllib_hetero.runners.fragment import shard
-
-            learner = toys.make_learner(config)
-            learner.set_state(state)
-            rank = dist.get_rank()
-            for _ in range(repeat):
-                for fragments in data:
-                    own = shard(fragments, 2)[rank] or [fragments[0].select(range(0))]
-                    toys.update(learner, own)
-            weights = {
-                (m, name): x.detach().numpy().copy()
-                for m in learner.module.keys()  # noqa: SIM118
-                for name, x in learner.module[m].state_dict().items()
-            }
-            return rank, learner.get_state(), weights
-
-        try:
-            with at_most(600):  # A lost message between learners would wait for ever.
-                results = [r.get() for r in group.foreach_learner(work)]
-        except BaseException:  # They may still wait: no other test must have them.
-            self._groups.kill(host)
-            raise
-        (_, first, one), (_, _, two) = sorted(results, key=lambda result: result[0])
-        assert sorted(rank for rank, *_ in results) == [0, 1]
-        return first, one, two
-
-
-@pytest.fixture(scope="module")
-def pair():
-    pair = Pair()
-    yield pair
-    for group in pair._groups.made.values():
-        group.shutdown()
-
-
 def batches(config, num_updates):
     """Fragments for several updates, from a fixed policy: every learner gets the same."""
     learner = make_learner(config)
@@ -124,14 +66,14 @@ def alone(config, state, data):
 def assert_close(whole, shared):
     """Equal up to float error, as the order of a sum makes it; steps are of 1e-3 and more.
 
-    Where a gradient is all but zero, Adam's step is rounding as well: single numbers may differ.
+    Of some 20 steps of Adam, whose gradients are sums over 24 rows: see `SlowTeam.roundings`.
     """
     assert whole["weights_seq_no"] == shared["weights_seq_no"]
     assert whole["rl_module"].keys() == shared["rl_module"].keys()
     for m, weights in whole["rl_module"].items():
         for name, x in weights.items():
             gap = np.abs(np.asarray(x) - np.asarray(shared["rl_module"][m][name]))
-            assert gap.mean() < 1e-4 and gap.max() < 1e-3, (m, name, gap.mean(), gap.max())
+            assert gap.max() < 5e-5, (m, name, gap.max())
 
 
 def assert_equal_bits(one, two):
@@ -141,9 +83,12 @@ def assert_equal_bits(one, two):
         assert np.isfinite(x).all(), k
 
 
-@pytest.mark.parametrize("minibatch_size", [None, 8])
-@pytest.mark.parametrize("env", [THREE, SEVENTEEN], ids=["3", "17"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("env", "minibatch_size"),
+    [(THREE, None), (THREE, 8), (SEVENTEEN, 8)],
+    ids=["3", "3-minibatches", "17-minibatches"],
+)
+@pytest.mark.parametrize("case", ["happo", "hatrpo", "a2po", "a2po-own-critics"])
 def test_two_learners_are_one(case, env, minibatch_size, pair):
     local = config_for(case, env, 0, minibatch_size=minibatch_size)
     remote = config_for(case, env, 2, minibatch_size=minibatch_size)
@@ -159,6 +104,11 @@ def test_two_learners_are_one(case, env, minibatch_size, pair):
         assert not np.array_equal(before, after), m
 
 
+@pytest.mark.parametrize("minibatch_size", [None, 8])
+def test_two_learners_are_one_on_a_shared_network(minibatch_size, pair):
+    test_two_learners_are_one("mappo", EQUAL, minibatch_size, pair)
+
+
 @pytest.mark.parametrize("case", ["hatrpo", "a2po-own-critics"])
 def test_a_learner_without_rows_takes_part(case, pair):
     # One environment for two learners: it goes to one of them, whole.
@@ -171,7 +121,7 @@ def test_a_learner_without_rows_takes_part(case, pair):
     assert_close(whole, shared)
 
 
-def hundred(case, env, pair, *, updates):
+def many(case, env, pair, *, updates):
     config = config_for(case, env, 2, minibatch_size=6, steps=4, num_epochs=1)
     data = batches(config_for(case, env, 0, steps=4), 5)
     state = make_learner(config_for(case, env, 0)).get_state()
@@ -181,16 +131,11 @@ def hundred(case, env, pair, *, updates):
 
 
 @pytest.mark.parametrize("case", ["happo", "hatrpo", "a2po"])
-def test_a_hundred_updates_of_three_agents(case, pair):
-    hundred(case, THREE, pair, updates=100)
-
-
-@pytest.mark.parametrize("case", ["happo", "hatrpo", "a2po"])
-def test_some_updates_of_seventeen_agents(case, pair):
-    hundred(case, SEVENTEEN, pair, updates=5)
+def test_many_updates_of_three_agents(case, pair):
+    many(case, THREE, pair, updates=25)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_hundred_updates_of_seventeen_agents(case, pair):
-    hundred(case, SEVENTEEN, pair, updates=100)
+    many(case, SEVENTEEN, pair, updates=100)
