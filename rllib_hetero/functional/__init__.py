@@ -9,6 +9,13 @@ from rllib_hetero.functional.deterministic import NoisyDeterministic
 from rllib_hetero.functional.distributions import ClosedForm, Density, Distribution
 from rllib_hetero.functional.families import POLICY_FAMILIES
 from rllib_hetero.functional.greedy import EpsilonGreedy
+from rllib_hetero.functional.joint_actions import (
+    InTurn,
+    agent_row,
+    joint_actions,
+    joint_index,
+    values_in_turn,
+)
 from rllib_hetero.functional.masks import (
     mask_inputs,
     mask_logits,
@@ -78,12 +85,14 @@ __all__ = [
     "DiagGaussian",
     "Distribution",
     "EpsilonGreedy",
+    "InTurn",
     "LineSearchResult",
     "MultiCategorical",
     "NoisyDeterministic",
     "SquashedGaussian",
     "Trial",
     "adaptive_clip",
+    "agent_row",
     "allowed_target_entropy",
     "approx_kl",
     "best_value",
@@ -101,6 +110,8 @@ __all__ = [
     "fold",
     "generalized_advantages",
     "gumbel_one_hots",
+    "joint_actions",
+    "joint_index",
     "largest_step",
     "line_search",
     "linear_surrogate",
@@ -126,5 +137,6 @@ __all__ = [
     "td_target",
     "temperature_loss",
     "unflat",
+    "values_in_turn",
     "variance_ratio",
 ]

@@ -91,7 +91,8 @@ class TeamQCritic(TorchRLModule):
         return {QF_PREDS: self.q_values(batch[Columns.OBS], batch[Columns.ACTIONS])}
 
 
-def _network(in_size: int, model: dict[str, Any]) -> nn.Module:
+def critic_body(in_size: int, model: dict[str, Any]) -> tuple[nn.Sequential, int]:
+    """The hidden layers that a `model_config` asks for, and how many features they give."""
     hidden = list(model["critic_hidden_sizes"] or model["hidden_sizes"])
     body = mlp(
         in_size,
@@ -100,7 +101,12 @@ def _network(in_size: int, model: dict[str, Any]) -> nn.Module:
         layer_norm=model["layer_norm"],
         orthogonal=False,
     )
-    return nn.Sequential(body, nn.Linear(hidden[-1], 1))
+    return body, hidden[-1]
+
+
+def _network(in_size: int, model: dict[str, Any]) -> nn.Module:
+    body, features = critic_body(in_size, model)
+    return nn.Sequential(body, nn.Linear(features, 1))
 
 
 def _values(networks: nn.ModuleList, state: Tensor, actions: Tensor) -> Tensor:
