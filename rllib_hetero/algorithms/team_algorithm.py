@@ -88,12 +88,24 @@ class TeamAlgorithm(Algorithm):
         return restored
 
     @override(Algorithm)
-    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """As RLlib's, with the policies beside it in a form that needs no Ray to read."""
+    def save_to_path(self, path: Any = None, *, previous: str | None = None, **kwargs: Any) -> str:
+        """As RLlib's, with what belongs beside its files.
+
+        Args:
+            path: The checkpoint's folder, or its URI.
+            previous: An earlier checkpoint of this run; what has not changed may be linked to it.
+            kwargs: RLlib's, such as `filesystem`.
+
+        Returns:
+            The path, without a URI's scheme.
+        """
         saved = super().save_to_path(path, **kwargs)
-        # RLlib returns the path without the URI's scheme.
-        export_policies(self, str(path or saved), filesystem=kwargs.get("filesystem"))
+        self._save_beside(str(path or saved), kwargs.get("filesystem"), previous)
         return saved
+
+    def _save_beside(self, path: str, filesystem: Any, previous: str | None) -> None:
+        """Writes the policies in a form that needs no Ray to read."""
+        export_policies(self, path, filesystem=filesystem)
 
 
 def warn_of_no_samples(logger: logging.Logger) -> None:

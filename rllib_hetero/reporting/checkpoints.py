@@ -24,7 +24,7 @@ def save(algo: Any, path: Path) -> None:
     settle(path)
     new, old = _beside(path)
     try:
-        algo.save_to_path(str(new))
+        algo.save_to_path(str(new), previous=str(path))
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)  # on a full disk, the room it took
         raise

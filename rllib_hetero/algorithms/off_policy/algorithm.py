@@ -17,10 +17,20 @@ from ray.rllib.utils.metrics import (
     SYNCH_WORKER_WEIGHTS_TIMER,
     TIMERS,
 )
+from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.algorithms.off_policy.replay_data import ReplayData
+from rllib_hetero.algorithms.off_policy.replay_files import (
+    replay_bytes,
+    restore_replay,
+    save_replay,
+)
 from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm, warn_of_no_samples
 from rllib_hetero.runners.fragment import TeamFragment
+
+LEARNING_STARTS_AT = "learning_starts_at"
+SMALL_REPLAY = 1_000_000_000
+"""Bytes of a replay that is put into checkpoints unless told otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +70,58 @@ class OffPolicyAlgorithm(TeamAlgorithm):
                 policies=list(config.layout.groups),
                 inference_only=True,
             )
+
+    # ---- resuming ---------------------------------------------------------------------------
+
+    @override(TeamAlgorithm)
+    def _save_beside(self, path: str, filesystem: Any, previous: str | None) -> None:
+        super()._save_beside(path, filesystem, previous)
+        if not self._keeps_replay():
+            logger.warning(
+                "The checkpoint %s does not hold the replay: a run resumed from it collects %d "
+                "steps anew before its next update. config.training(replay_in_checkpoint=True) "
+                "puts it in.",
+                path,
+                self.config.num_steps_sampled_before_learning_starts,
+            )
+        elif not save_replay(self.learner_group, path, filesystem, previous):
+            logger.warning(
+                "The checkpoint %s does not hold the replay: a learner on another machine does "
+                "not see this folder. Save to a folder that all machines share, or to a URI.",
+                path,
+            )
+
+    def _keeps_replay(self) -> bool:
+        wanted = self.config.replay_in_checkpoint
+        if wanted is None:
+            return replay_bytes(self.learner_group) <= SMALL_REPLAY
+        return wanted
+
+    @override(Algorithm)
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        super().restore_from_path(path, *args, **kwargs)
+        if kwargs.get("component"):
+            return
+        if restore_replay(self.learner_group, str(path), kwargs.get("filesystem")):
+            return
+        steps = self.config.num_steps_sampled_before_learning_starts
+        self._learning_starts_at = self._env_steps() + steps
+        logger.warning(
+            "The checkpoint %s holds no replay for these learners: %d steps are sampled with its "
+            "policies before the next update.",
+            path,
+            steps,
+        )
+
+    @override(TeamAlgorithm)
+    def get_state(self, components: Any = None, **kwargs: Any) -> StateDict:
+        state = super().get_state(components, **kwargs)
+        return state | {LEARNING_STARTS_AT: self._learning_starts_at}
+
+    @override(TeamAlgorithm)
+    def set_state(self, state: StateDict) -> None:
+        super().set_state(state)
+        self._learning_starts_at = state.get(LEARNING_STARTS_AT, self._learning_starts_at)
 
     @override(Algorithm)
     def _create_local_replay_buffer_if_necessary(self, config: Any) -> None:

@@ -51,7 +51,7 @@ class OffPolicyLearner(TeamLearner):
     def build(self) -> None:
         super().build()
         config = self.config
-        self._columns = blocks(config.num_envs, max(1, config.num_learners))[self._rank()]
+        self._columns = blocks(config.num_envs, max(1, config.num_learners))[self.rank]
         self.replay = JointReplay(
             self._layout,
             capacity=config.rows_per_env * len(self._columns),
@@ -76,7 +76,9 @@ class OffPolicyLearner(TeamLearner):
         """The critic's module."""
         return self.module[CRITIC].unwrapped()
 
-    def _rank(self) -> int:
+    @property
+    def rank(self) -> int:
+        """This learner's number among those that share the environments."""
         return torch.distributed.get_rank() if self.config.num_learners > 1 else 0
 
     def _target_pairs(self, module_id: ModuleID) -> list[tuple[Tensor, Tensor]]:
