@@ -132,7 +132,7 @@ def test_a_failure_keeps_table_and_checkpoint(ray_is_up, tmp_path):
 
 def test_a_crash_while_saving_keeps_the_previous_checkpoint(tmp_path):
     class Algo:
-        def save_to_path(self, path):
+        def save_to_path(self, path, previous=None):
             Path(path).mkdir()
             (Path(path) / "half").write_text("new")
             if broken:

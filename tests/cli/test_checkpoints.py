@@ -18,7 +18,7 @@ class Writer:
     def __init__(self, text, *, disk_full=False):
         self.text, self.disk_full = text, disk_full
 
-    def save_to_path(self, path):
+    def save_to_path(self, path, previous=None):
         Path(path).mkdir()
         (Path(path) / "a").write_text(self.text)
         if self.disk_full:
