@@ -49,12 +49,8 @@ def test_advantages_are_those_of_whole_episodes(end, state):
         index, t = (row[0], row[2]) if state else (row[3] - 2, -row[5])  # as agent b sees it
         got[int(index), int(t)] = float(advantage + value)
     for e, length in enumerate(LENGTHS):
-        last = (
-            0.0
-            if end == "terminate"
-            else float(toys.values(modules, come[e][length - 1][1][None])[0])
-        )
-        rewards = [r for r, _ in come[e][:length]]
+        rewards, seen = zip(*come[e][:length], strict=True)
+        last = 0.0 if end == "terminate" else float(toys.values(modules, seen[-1][None])[0])
         size = sum(map(abs, rewards)) + np.abs(v).max() * length
         for t in range(length):
             # At most 3 additions of float32 for each step yet to come, of numbers of this size.
