@@ -44,6 +44,7 @@ from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.finished import FinishedEpisodes
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.runners.hang_guard import HangGuard
+from rllib_hetero.runners.join import join
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
@@ -51,8 +52,8 @@ from rllib_hetero.team import AgentID, Layout
 
 PROGRESS = "team_progress"
 NUM_ENV_FAILURES_LIFETIME = "num_env_failures_lifetime"
-# Evaluation stops when its episodes are done; it only needs room for a stretch of steps.
-_EVALUATION_STRETCH = 64
+# Where whole episodes are asked for, arrays are made for so many steps at a time.
+_STRETCH = 64
 
 
 def _where(mask: np.ndarray) -> list[int]:
@@ -223,8 +224,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             force_reset: Start from fresh resets.
 
         Returns:
-            A list of one fragment, or several for `num_episodes`. If an environment broke its
-            own description, the fragment's `problem` says how.
+            A list of one fragment (of none, if no episodes are asked for). If an environment
+            broke its own description, the fragment's `problem` says how.
         """
         if self.env is None:
             raise ValueError(f"{self} has no environment to sample from.")
@@ -249,14 +250,7 @@ class TeamEnvRunner(MultiAgentEnvRunner):
                 else:
                     quota = np.full(self.num_envs, num_episodes // self.num_envs)
                     quota[: num_episodes % self.num_envs] += 1
-                    fragments = []
-                    while quota.any():
-                        fragments.append(
-                            self._rollout(_EVALUATION_STRETCH, quota, explore, random_actions)
-                        )
-                        if fragments[-1].problem:
-                            break
-                    self._needs_initial_reset = True
+                    fragments = self._whole_episodes(quota, explore, random_actions)
             except TeamDataError as error:
                 self._needs_initial_reset = True
                 fragments = [self._empty_fragment(str(error))]
@@ -267,6 +261,26 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             kwargs={"env_runner": self, "metrics_logger": self.metrics, "samples": fragments},
         )
         return fragments
+
+    def _whole_episodes(
+        self, quota: np.ndarray, explore: bool, random_actions: bool
+    ) -> list[TeamFragment]:
+        """Runs until every quota of episodes is used up; one fragment, none without a quota."""
+        stretches = []
+        while quota.any():
+            stretches.append(self._rollout(self._stretch(), quota, explore, random_actions))
+            if stretches[-1].problem:
+                break
+        self._needs_initial_reset = True
+        return [join(stretches)] if stretches else []
+
+    def _stretch(self) -> int:
+        """Steps of one rollout where it is not known how many there will be."""
+        if not self._acting.memories.sizes:
+            return _STRETCH
+        # So that states are recorded at the same distances over several.
+        length = self.config.max_seq_len
+        return math.ceil(_STRETCH / length) * length
 
     def _rollout(
         self, num_steps: int, quota: np.ndarray, explore: bool, random_actions: bool
