@@ -29,6 +29,7 @@ from rllib_hetero.functional.messages import (
     posterior_gumbel,
     reparameterized,
 )
+from rllib_hetero.functional.overflow import finite, finite_exp
 from rllib_hetero.functional.squashed import SquashedGaussian
 from rllib_hetero.functional.stochastic import (
     Categorical,
@@ -105,6 +106,8 @@ __all__ = [
     "encode",
     "encode_tensor",
     "error_moments",
+    "finite",
+    "finite_exp",
     "fisher_product",
     "flat",
     "fold",

@@ -6,12 +6,16 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional._shapes import same_shape
+from rllib_hetero.functional.overflow import finite, finite_exp
 
 
 def policy_ratio(logp_new: Tensor, logp_old: Tensor) -> Tensor:
     """Probability ratio of the actions taken, new policy over old.
 
         r = exp(log pi_new(a) - log pi_old(a))
+
+    What is more than the largest number is that number, and so is its slope: on the flat side of
+    a clip, or at an advantage of 0, the product with it is 0 and not NaN.
 
     Args:
         logp_new: [...] log-probability of the whole action under the new policy.
@@ -24,7 +28,7 @@ def policy_ratio(logp_new: Tensor, logp_old: Tensor) -> Tensor:
         ValueError: If shapes differ.
     """
     same_shape(logp_new=logp_new, logp_old=logp_old)
-    return torch.exp(logp_new - logp_old)
+    return finite_exp(logp_new - logp_old)
 
 
 def fold(correction: Tensor, logp_new: Tensor, logp_old: Tensor, active: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ def fold(correction: Tensor, logp_new: Tensor, logp_old: Tensor, active: Tensor)
             read: they may be NaN.
 
     Returns:
-        [...] M_{m+1} >= 0.
+        [...] M_{m+1} >= 0, at most the largest number.
 
     Raises:
         ValueError: If shapes differ or `active` is not bool.
@@ -56,4 +60,4 @@ def fold(correction: Tensor, logp_new: Tensor, logp_old: Tensor, active: Tensor)
     same_shape(correction=correction, logp_new=logp_new, logp_old=logp_old, active=active)
     if active.dtype != torch.bool:
         raise ValueError(f"`active` must be bool, got {active.dtype}.")
-    return torch.where(active, correction * policy_ratio(logp_new, logp_old), correction)
+    return torch.where(active, finite(correction * policy_ratio(logp_new, logp_old)), correction)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional._shapes import same_shape
+from rllib_hetero.functional.overflow import finite
 
 
 def clipped_surrogate(
@@ -112,7 +113,7 @@ def clipped_joint_surrogate(
             raise ValueError(f"`{name}` must be positive, got {value}.")
     if others.requires_grad:
         raise ValueError("`others` must carry no gradient: this is one agent's objective.")
-    joint = ratio * others.clamp(1.0 - others_clip, 1.0 + others_clip)
+    joint = finite(ratio * others.clamp(1.0 - others_clip, 1.0 + others_clip))
     clipped = joint.clamp(1.0 - clip_param, 1.0 + clip_param)
     return torch.minimum(joint * advantages, clipped * advantages)
 
@@ -166,7 +167,7 @@ def peer_surrogate(
     r = ratio.detach()
     clipped = r.clamp(1.0 - clip_param, 1.0 + clip_param)
     weight = torch.where(r * advantages <= clipped * advantages, r, clipped)
-    return weight * advantages * (feedback * (action - action.detach())).sum(-1)
+    return finite(weight * advantages) * (feedback * (action - action.detach())).sum(-1)
 
 
 def adaptive_clip(clip_param: float, position: int, num_agents: int, coeff: float = 0.5) -> float:
@@ -278,4 +279,5 @@ def _correct(objective: Tensor, correction: Tensor | None) -> Tensor:
     if correction is None:
         return objective
     same_shape(objective=objective, correction=correction)
-    return correction * objective  # HARL eq. 10: M^{i_1:m} = (ratios of i_1..i_{m-1}) * A.
+    # Finite: M may be 0 where the ratio is past all numbers.
+    return correction * finite(objective)  # HARL eq. 10: M^{i_1:m} = (ratios of i_1..i_{m-1}) * A.

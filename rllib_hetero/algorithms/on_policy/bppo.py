@@ -25,6 +25,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.autoregressive import AutoregressiveConfig
+from rllib_hetero.functional import finite, finite_exp
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
 from rllib_hetero.learners.on_policy.peer_term import CONTEXT, FEEDBACK, PeerTermLearner
@@ -234,7 +235,7 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
         for m, rows in batch.items():
             # Where a message says that there is one, it multiplies by 1.
             sent = [self._actions_at[a].stop for a in self._layout.groups[m]]
-            rows[CORRECTION] = log_product[..., sent].exp()
+            rows[CORRECTION] = finite_exp(log_product[..., sent])
         if not self.config.peer_coeff:
             return
         # grad of prod_j r_j is prod_j r_j times the sum of grad log r_j.
@@ -250,4 +251,4 @@ class SimultaneousBPPOLearner(PeerTermLearner, SimultaneousLearner):
         slope = torch.cat(masked, dim=-2).sum(-2)
         for m, rows in batch.items():
             acted = [slope[..., self._actions_at[a]] for a in self._layout.groups[m]]
-            rows[FEEDBACK] = rows[CORRECTION][..., None] * torch.stack(acted, dim=-2)
+            rows[FEEDBACK] = finite(rows[CORRECTION][..., None] * torch.stack(acted, dim=-2))
