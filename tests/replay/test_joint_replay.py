@@ -1,0 +1,171 @@
+"""The replay against lists of steps that are walked over one by one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from histories import KINDS, History, layout_of
+
+from rllib_hetero.replay import JointReplay
+
+GAMMA = 0.9
+
+
+def observed(layout, moment, m):
+    """(n_m, d_m): what the module is given of a moment."""
+    agents = layout.groups[m]
+    x = np.stack([moment.seen[a] for a in agents])
+    return np.concatenate([x, np.eye(len(agents))], -1) if layout.index_size(m) else x
+
+
+def assert_moment(layout, moment, i, observations, active, masks, state):
+    """Row i of these tensors is the moment, or nothing at all if that is None."""
+    for m, agents in layout.groups.items():
+        if moment is None:
+            size = layout.team.observation_spaces[agents[0]].shape[0]
+            assert not observations[m][i, :, :size].any() and not active[m][i].any()
+            assert m not in masks or masks[m][i].all()
+            continue
+        np.testing.assert_array_equal(observations[m][i], observed(layout, moment, m))
+        assert active[m][i].tolist() == [moment.alive[a] for a in agents]
+        if layout.masked(m):
+            np.testing.assert_array_equal(masks[m][i], np.stack([moment.masks[a] for a in agents]))
+    assert masks.keys() == {m for m in layout.groups if layout.masked(m)}
+    if moment is None:
+        assert not state[i].any()
+    elif moment.state is None:
+        expected = np.concatenate([moment.seen[a] for a in layout.team.agents])
+        np.testing.assert_array_equal(state[i], expected)
+    else:
+        np.testing.assert_array_equal(state[i], moment.state)
+
+
+def assert_same_as_walked(replay, history, n_step):
+    """Every row of the replay is that of the lists, in the same order."""
+    layout = history.layout
+    expected = history.rows(replay.capacity // replay.num_columns)
+    assert len(replay) == len(expected)
+    batch = replay.take(np.arange(len(replay)), n_step, GAMMA)
+    # Terms of size 1 to 3, n of them, rounded once to float32 at the end.
+    rounding = 1e-6 * n_step
+    for i, (e, j) in enumerate(expected):
+        step = history.columns[e].given[j]
+        reward, agents, discount, after = history.walk(e, j, n_step, GAMMA)
+        assert batch.rewards[i] == pytest.approx(reward, abs=rounding, rel=1e-6)
+        assert batch.discount[i] == pytest.approx(discount, rel=1e-6)
+        np.testing.assert_allclose(batch.agent_rewards[i], agents, atol=rounding, rtol=1e-6)
+        assert_moment(
+            layout, step.before, i, batch.observations, batch.active, batch.masks, batch.state
+        )
+        assert_moment(
+            layout,
+            after,
+            i,
+            batch.next_observations,
+            batch.next_active,
+            batch.next_masks,
+            batch.next_state,
+        )
+        for agent, (m, k) in layout.slot_of.items():
+            np.testing.assert_array_equal(batch.actions[m][i, k], step.actions[agent])
+            assert batch.log_probs[m][i, k] == np.float32(step.log_probs[agent])
+    return batch
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_every_row_is_what_was_sampled(kind, seed):
+    """Random lengths, ends, failures, losses and restarts, over several rounds of the rings."""
+    rng = np.random.default_rng(seed)
+    layout, num_envs = layout_of(kind), int(rng.integers(1, 4))
+    rows = int(rng.integers(5, 30))
+    replay = JointReplay(
+        layout,
+        capacity=rows * num_envs + int(rng.integers(num_envs)),
+        num_columns=num_envs,
+        individual_rewards=True,
+        keep_log_probs=True,
+    )
+    history = History(layout, num_envs, seed)
+    for _ in range(10):
+        if rng.random() < 0.15:
+            history.restart()
+        if rng.random() < 0.15:
+            history.sample(int(rng.integers(1, 9)), lost=True)
+        length = int(rng.integers(1, 9) if rng.random() < 0.9 else rows + rng.integers(4))
+        replay.add(history.sample(length))
+        assert_same_as_walked(replay, history, int(rng.integers(1, min(rows, 12) + 1)))
+
+
+def markers(moments):
+    """The markers of the episodes in observations (..., n, d); 0 for the dead."""
+    return moments[..., 0].max(-1).values
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 40])
+def test_no_transition_joins_two_episodes(n_step):
+    """Every episode has a marker, which all agents see that are alive."""
+    layout = layout_of("groups")
+    replay = JointReplay(layout, capacity=3 * 50, num_columns=3)
+    history = History(layout, 3, seed=7)
+    for i in range(60):
+        if i % 9 == 8:
+            history.restart()
+        history.sample(3, lost=True) if i % 7 == 6 else replay.add(history.sample(4))
+        batch = replay.take(np.arange(len(replay)), n_step)
+        goes_on = batch.discount > 0
+        before = markers(batch.observations["ca"])[goes_on]
+        after = markers(batch.next_observations["ca"])[goes_on]
+        assert goes_on.any() and ((before == after) | (before == 0) | (after == 0)).all()
+    assert len(replay) == 150
+
+
+def test_a_runner_made_anew_whose_first_fragment_is_lost():
+    """Its second fragment has the number that was to come, and goes on with an episode."""
+    layout = layout_of("unequal")
+    replay = JointReplay(layout, capacity=100, num_columns=2, individual_rewards=True)
+    history = History(layout, 2, seed=1)
+    never = {"ends": 0.0, "fails": 0.0}
+    replay.add(history.sample(3, **never))
+    history.restart()
+    history.sample(3, lost=True, **never)
+    fragment = history.sample(3, **never)
+    assert fragment.source == (1, 1) and fragment.continues.all()
+    replay.add(fragment)
+    batch = replay.take(np.arange(12), 4, GAMMA)
+    assert batch.state[:, 0].tolist() == batch.next_state[:, 0].tolist()
+
+
+def test_episodes_that_look_alike():
+    """What is seen never changes: only the runner's word tells where an episode begins."""
+    layout = layout_of("groups")
+    history = History(layout, 1, seed=1)
+    fragments = [history.sample(4, ends=0.0, fails=0.0) for _ in range(3)]
+    for f in fragments:
+        for x in (*f.observations.values(), *f.last_observations.values()):
+            x[...] = 1.0
+    not_first = np.array([[False], [True], [True], [True]])
+    for changes, episodes in (
+        ({}, [12]),
+        ({"continues": np.array([False])}, [4, 8]),
+        ({"valid": not_first}, [4, 7]),
+        ({"source": (1, 5)}, [4, 4, 4]),
+        ({"source": None}, [4, 4, 4]),
+    ):
+        replay = JointReplay(layout, capacity=50, num_columns=1)
+        for f in (fragments[0], dataclasses.replace(fragments[1], **changes), fragments[2]):
+            replay.add(f)
+        discount = replay.take(np.arange(len(replay)), 12, 0.5).discount
+        walked = [n for length in episodes for n in range(length, 0, -1)]
+        assert discount.tolist() == [0.5**n for n in walked]
+
+
+def test_final_observations_make_room_for_others():
+    layout = layout_of("unequal")
+    replay = JointReplay(layout, capacity=40, num_columns=2)
+    history = History(layout, 2, seed=2)
+    sizes = []
+    for _ in range(60):
+        replay.add(history.sample(10, ends=0.9, fails=0.0))
+        sizes.append(replay.nbytes)
+    assert len(set(sizes[20:])) == 1
