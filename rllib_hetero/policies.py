@@ -17,10 +17,10 @@ from ray.rllib.core.rl_module import RLModule
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional.distributions import Distribution
-from rllib_hetero.functional.masks import mask_logits_array, nothing_allowed
+from rllib_hetero.functional.masks import mask_inputs, nothing_allowed
 from rllib_hetero.functional.messages import encode
 from rllib_hetero.modules.memory import initial_state, pack, unpack
-from rllib_hetero.runners.actions import action_transform
+from rllib_hetero.runners.actions import action_transforms
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, Team
 
 FOLDER = "policies"
@@ -76,14 +76,9 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
         weights = torch.load(folder / f"{m}.pt", map_location=device, weights_only=True)
         module.load_state_dict(weights)
         modules[m] = module.to(device).eval()
-    limits = {
-        a: action_transform(
-            team.action_spaces[a],
-            normalize=description["normalize_actions"],
-            clip=description["clip_actions"],
-        )
-        for a in agents
-    }
+    limits = action_transforms(
+        layout, normalize=description["normalize_actions"], clip=description["clip_actions"]
+    )
     order = [_agent_id(a) for a in description["execution_order"] or description["agents"]]
     return TeamPolicies(layout, modules, limits, order, device)
 
@@ -142,7 +137,7 @@ class TeamPolicies:
             observations: Agent id to its observation (d_i,), as the environment returns them.
                 For agents that were trained with action masks, a dict of "observations" (d_i,)
                 and "action_mask" (p_i,).
-            explore: Sample (True) or take the most likely action (False).
+            explore: Draw the action as training last did (True), or take the greedy one (False).
 
         Returns:
             Agent id to its action, ready for the environment: clipped to its space, an int for
@@ -163,7 +158,7 @@ class TeamPolicies:
                 observation, mask = self._split(agent, observation, dist)
             inputs = self._forward(agent, self._row(agent, observation, context))
             if mask is not None:
-                inputs = mask_logits_array(inputs, mask)
+                inputs = mask_inputs(dist, inputs, mask)
             noise = dist.noise(self._rng, (1,)) if explore else None
             drawn = dist.act(inputs, noise)
             if agent in self.layout.messages:
@@ -189,7 +184,7 @@ class TeamPolicies:
         Args:
             agents: Whose observation each row is, (k,). An agent may have several rows.
             observations: (k, d).
-            explore: Sample (True) or take the most likely actions (False).
+            explore: As in `act`.
             rng: Draws the samples, in place of the policies' own generator.
 
         Returns:

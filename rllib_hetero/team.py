@@ -324,8 +324,17 @@ def lay_out(
             f"The name {CRITIC!r} is reserved for the centralised critic. Rename the agent in "
             "the environment, or put it into a sharing group of another name."
         )
+    _check_family(team, policy_family)
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
     return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
+
+
+def _check_family(team: Team, policy_family: str) -> None:
+    for agent in team.agents:
+        try:
+            POLICY_FAMILIES[policy_family](team.action_spaces[agent])
+        except ValueError as error:
+            raise TeamError(f"This algorithm cannot act for the agent {agent!r}: {error}") from None
 
 
 def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:

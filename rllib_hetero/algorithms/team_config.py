@@ -308,6 +308,11 @@ class TeamConfig(AlgorithmConfig):
                 "Agents act in sequence on the team env runner only: remove "
                 "config.env_runners(env_runner_cls=...)."
             )
+        if self.policy_family != "stochastic" and not fast:
+            self._value_error(
+                "How this algorithm explores is known to the team env runner only: remove "
+                "config.env_runners(env_runner_cls=...)."
+            )
         if self.env_timeout_s is not None:
             self._validate_env_timeout(fast)
         self._validate_agent_index()

@@ -26,7 +26,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of a run")
     parser.add_argument("--episodes", type=count, default=100)
     parser.add_argument("--seed", type=int, default=0, help="the first episode's")
-    parser.add_argument("--explore", action="store_true", help="sample actions; default: greedy")
+    parser.add_argument("--explore", action="store_true", help="as in training; default: greedy")
     parser.add_argument("--env", help="default: what the run was trained on, from its run.json")
     parser.add_argument("--env-config", type=json_object, metavar="JSON")
 

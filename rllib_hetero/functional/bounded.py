@@ -111,10 +111,15 @@ def finite_bounds(space: gym.Space) -> tuple[tuple[float, ...], tuple[float, ...
         width = high - low
     if not np.isfinite(width).all():
         raise ValueError(
-            f"{space} has no finite bounds: what is squashed by tanh needs bounds to be mapped to."
+            f"{space} has no finite bounds, and tanh needs bounds to map to. Wrap the environment "
+            "so that it declares a finite Box and scales its actions, or use an algorithm whose "
+            "actions are unbounded, such as HAPPO."
         )
     if not (width > 0).all():
-        raise ValueError(f"{space} has a component without room between its bounds.")
+        raise ValueError(
+            f"{space} has a component without room between its bounds. Wrap the environment so "
+            "that it leaves this component out."
+        )
     return tuple(low.tolist()), tuple(high.tolist())
 
 

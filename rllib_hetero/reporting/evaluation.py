@@ -50,7 +50,7 @@ def evaluate(
         env_config: What the environment is made with.
         episodes: How many.
         seed: The first episode's; each later one has the next.
-        explore: Sample the actions instead of taking the most likely ones.
+        explore: Explore as in training instead of acting greedily.
         max_steps: An episode that is longer is an error.
 
     Raises:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllib_hetero.functional import encode
-from rllib_hetero.functional.masks import mask_logits_array
+from rllib_hetero.functional import encode, mask_inputs
 from rllib_hetero.modules.in_turn import turn_forward
 from rllib_hetero.modules.stacked import stacked_forward
 from rllib_hetero.runners.actions import sample_action
@@ -81,7 +80,7 @@ class Acting:
             inputs[...] = out.cpu().numpy().reshape(inputs.shape)
             if arrays.masks is not None:
                 # What is kept is the policy that acts: the one without the forbidden actions.
-                inputs[...] = mask_logits_array(inputs, arrays.masks[t])
+                inputs[...] = mask_inputs(self._dists[i], inputs, arrays.masks[t])
             noise = None if self._noise is None else self._noise[i][t]
             arrays.actions[t] = self._dists[i].act(inputs, noise)
         if self._random:
@@ -155,7 +154,7 @@ class ActingInTurn(Acting):
             arrays.observations[t, j, :, k, -size:] = context
             inputs = self._decide(i, j, k, arrays, context)
             if arrays.masks is not None:
-                inputs = mask_logits_array(inputs, arrays.masks[t, j, :, k])
+                inputs = mask_inputs(self._dists[i], inputs, arrays.masks[t, j, :, k])
             arrays.dist_inputs[t, j, :, k] = inputs
             if self._random:
                 actions = np.asarray(self._at_random(agent, env))

@@ -8,7 +8,30 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
+from rllib_hetero.team import AgentID, Layout
+
 Transform = Callable[[np.ndarray], np.ndarray]
+
+
+def action_transforms(layout: Layout, *, normalize: bool, clip: bool) -> dict[AgentID, Transform]:
+    """By agent, what is done to its actions.
+
+    Nothing where the policy itself draws within the space: what is recorded of such a policy is
+    what the environment executed.
+
+    Args:
+        layout: Agents, modules, spaces.
+        normalize: As in `action_transform`.
+        clip: As in `action_transform`.
+    """
+    return {
+        a: action_transform(
+            layout.action_space(m),
+            normalize=normalize and not layout.distribution(m).within_space,
+            clip=clip and not layout.distribution(m).within_space,
+        )
+        for a, m in layout.module_of.items()
+    }
 
 
 def action_transform(space: gym.Space, *, normalize: bool, clip: bool) -> Transform:

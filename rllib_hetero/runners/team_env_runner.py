@@ -38,7 +38,7 @@ from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamDataError
 from rllib_hetero.runners.acting import Acting, ActingInTurn
-from rllib_hetero.runners.actions import action_transform
+from rllib_hetero.runners.actions import action_transforms
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.finished import FinishedEpisodes
@@ -91,14 +91,11 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         if self._entropy is None:
             self._entropy = int(np.random.SeedSequence().generate_state(1)[0])
         super().__init__(config, **kwargs)
-        self._transforms = {
-            a: action_transform(
-                space,
-                normalize=self.config.normalize_actions,
-                clip=self.config.clip_actions,
-            )
-            for a, space in self._layout.team.action_spaces.items()
-        }
+        self._transforms = action_transforms(
+            self._layout,
+            normalize=self.config.normalize_actions,
+            clip=self.config.clip_actions,
+        )
         acting = ActingInTurn if self._layout.autoregressive else Acting
         self._acting = acting(self._layout, self.module, self.num_envs, self._device)
         self._num_rollouts = 0
@@ -219,8 +216,8 @@ class TeamEnvRunner(MultiAgentEnvRunner):
             num_episodes: Exactly that many whole episodes enter the metrics, shared evenly over
                 the environments, so that short episodes are not favoured. Starts from fresh
                 resets. Further episodes, run while others are awaited, do not end for callbacks.
-            explore: Sampled (True) or greedy (False) actions; None: `config.explore`.
-            random_actions: Uniformly random actions instead of the policy's.
+            explore: Exploring (True) or greedy (False) actions; None: `config.explore`.
+            random_actions: Uniformly random allowed actions instead of the policy's.
             force_reset: Start from fresh resets.
 
         Returns:
