@@ -38,13 +38,12 @@ class TeamQCritic(TorchRLModule):
     all agents in team order (`functional.encode`: components of a Box, one-hots). An agent that
     is not alive has a message of zeros.
 
-    For methods with entropy it also holds the temperatures, so that they are in checkpoints:
-    one of each agent, and one of the critic itself. The loss of a temperature is not the loss of
-    the values: `q_parameters` and `temperatures` are for optimisers of their own.
+    For methods with entropy it also holds the agents' temperatures, so that they are in
+    checkpoints. The loss of a temperature is not the loss of the values: `q_parameters` and
+    `temperatures` are for optimisers of their own.
 
     Attributes:
         log_alpha: (n,) log of the agents' temperatures; None without.
-        critic_log_alpha: () log of the critic's own; None without.
 
     Reference:
         HARL Algorithms 6 and 7; networks as in the authors' code (PyTorch's initialisation).
@@ -60,7 +59,6 @@ class TeamQCritic(TorchRLModule):
         self.target_networks = target_of(self.networks)
         n, start = model.get(NUM_TEMPERATURES, 0), math.log(model.get(INITIAL_ALPHA, 1.0))
         self.log_alpha = nn.Parameter(torch.full((n,), start)) if n else None
-        self.critic_log_alpha = nn.Parameter(torch.full((), start)) if n else None
 
     def q_values(self, state: Tensor, actions: Tensor) -> Tensor:
         """(num_critics, B) values of actions (B, A) in states (B, s)."""
@@ -84,7 +82,7 @@ class TeamQCritic(TorchRLModule):
 
     def temperatures(self) -> list[nn.Parameter]:
         """What the loss of the temperatures trains; empty without."""
-        return [p for p in (self.log_alpha, self.critic_log_alpha) if p is not None]
+        return [] if self.log_alpha is None else [self.log_alpha]
 
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_a_gradient_passes_the_targets_to_the_actions_only():
 def test_temperatures():
     assert critic().temperatures() == []
     module = critic(num_temperatures=3, initial_alpha=0.2)
-    assert [p.shape for p in module.temperatures()] == [(3,), ()]
+    assert [p.shape for p in module.temperatures()] == [(3,)]
     for p in module.temperatures():
         torch.testing.assert_close(p.exp(), torch.full_like(p, 0.2))
     trained = {id(p) for p in module.parameters() if p.requires_grad}

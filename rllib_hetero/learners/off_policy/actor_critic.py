@@ -128,7 +128,8 @@ class SimultaneousActors(ActorCriticLearner):
         # [2], eq. 6: the own action is the policy's, the others' are the replay's.
         trained = [m for m in self._layout.groups if self.should_module_be_updated(m)]
         joint = replayed_actions(batch, self._layout)
-        yield GradientStep({m: partial(self._loss_of_group, batch, m, joint) for m in trained})
+        if trained:
+            yield GradientStep({m: partial(self._loss_of_group, batch, m, joint) for m in trained})
 
     def _loss_of_group(self, batch: JointBatch, module_id: ModuleID, joint: Joint) -> Tensor:
         losses = [

@@ -146,7 +146,8 @@ class OffPolicyLearner(TeamLearner):
             batch = self.replay.take(rows, n_step=config.n_step, gamma=config.gamma)
             yield from self.update_on(batch)
             if self.num_updates % config.target_update_interval == 0:
-                torch._foreach_lerp_(self._targets, self._online, config.tau)
+                with torch.no_grad():  # Or each target would remember all that it ever was.
+                    torch._foreach_lerp_(self._targets, self._online, config.tau)
             self.num_updates += 1
         self._log_updates(num_updates)
 

@@ -60,8 +60,9 @@ class SoftActors(ActorCriticLearner):
         if module_id != CRITIC:
             super().configure_optimizers_for_module(module_id, config)
             return
+        critic_lr = config.lr if config.critic_lr is None else config.critic_lr
         for name, params, lr in (
-            ("values", self.critic.q_parameters(), config.critic_lr or config.lr),
+            ("values", self.critic.q_parameters(), critic_lr),
             (TEMPERATURE, self.critic.temperatures(), config.alpha_lr or 0.0),
         ):
             self.register_optimizer(
@@ -79,8 +80,10 @@ class SoftActors(ActorCriticLearner):
 
     @override(ActorCriticLearner)
     def update_on(self, batch: JointBatch) -> Iterator[GradientStep]:
+        self._entropies.clear()
         yield from super().update_on(batch)
-        if self.config.alpha_lr:
+        # Of the policies that have just been updated; none where they wait, or are not trained.
+        if self.config.alpha_lr and self._entropies:
             yield GradientStep({CRITIC: lambda: self.temperature_loss(batch)})
         for i, agent in enumerate(self._layout.team.agents):
             m = self._layout.module_of[agent]
@@ -136,12 +139,9 @@ class SoftActors(ActorCriticLearner):
     def temperature_loss(self, batch: JointBatch) -> Tensor:
         """This learner's share of [2], eq. 18, over the states in which each agent is alive."""
         losses = []
-        for i, agent in enumerate(self._layout.team.agents):
-            if agent not in self._entropies:  # Its policy is not trained.
-                continue
-            excess = temperature_loss(
-                self.critic.log_alpha[i], self._entropies[agent], self._wanted(batch, agent)
-            )
+        for agent, entropies in self._entropies.items():
+            log_alpha = self.critic.log_alpha[self._layout.team.agents.index(agent)]
+            excess = temperature_loss(log_alpha, entropies, self._wanted(batch, agent))
             alive = self.alive(batch, agent)
             losses.append((excess * alive).sum() / self.num_alive(batch, agent))
         return torch.stack(losses).sum()
