@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
-from toys import ULP, CountingTeam, message_of
 from torch import nn
+from toys import ULP, CountingTeam, message_of
 
 # ---- a learner without Ray ----------------------------------------------------------------------
 
@@ -329,9 +329,7 @@ class SlowLearner:
     def __init__(self, learner, policy):
         self.c = c = learner.config
         state = {m: learner.module[m].get_state() for m in learner.module.keys()}  # noqa: SIM118
-        weights = {
-            m: {k: np.asarray(x) for k, x in part.items()} for m, part in state.items()
-        }
+        weights = {m: {k: np.asarray(x) for k, x in part.items()} for m, part in state.items()}
         team = c.layout.team
         self.policies = {
             m: policy(weights[m], team.action_spaces[agents[0]], c)

@@ -1,0 +1,133 @@
+"""The off-policy algorithms on the cooperative particle environments (MPE): table and curves.
+
+How to run this script
+----------------------
+`python tuned_examples/mpe_off_policy.py`
+
+trains with continuous actions HADDPG, HATD3, HASAC, MADDPG, MATD3 and MASAC for 100k environment
+steps, 3 seeds on `simple_spread` and one on the other tasks; `--kinds discrete` HATD3 and HASAC.
+Every run is one process; as many run at once as Ray has CPUs (`--parallel N` says how many on
+this machine; a cluster is used through RAY_ADDRESS). It writes into `--docs` (default:
+docs/results)
+
+    data/mpe_off_policy/  of every run, the returns of all iterations, and its commit
+    mpe_off_policy.md     the table
+    mpe_off_policy.png    the curves
+
+A run that is in data/mpe_off_policy/ already is not repeated, so that the command can be stopped
+and given again. `--docs some/empty/folder` makes all of it anew.
+
+Settings
+--------
+HARL's for MPE (Tables 5 and 7), which are the algorithms' defaults: 20 environments, 50 updates of
+1000 transitions after 50 steps of each, 10k steps of random actions before, networks of 2 x 128,
+actors 5e-4, critics 1e-3, tau 0.005. HASAC and MASAC as HASAC's authors have them for MPE: critics
+5e-4, networks of 2 x 256, returns over 20 steps.
+
+Results to expect
+-----------------
+docs/results/README.md, "Off-policy algorithms on MPE".
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rllib_hetero import ALGORITHMS
+from rllib_hetero.envs.mpe import SCENARIOS
+from rllib_hetero.reporting.comparison import (
+    Comparison,
+    Panel,
+    Run,
+    add_arguments,
+    save_panels,
+    stages,
+    stages_header,
+    table,
+)
+
+COMPARED = {
+    "continuous": ("HADDPG", "HATD3", "HASAC", "MADDPG", "MATD3", "MASAC"),
+    "discrete": ("HATD3", "HASAC"),
+}
+SETTINGS = {"HASAC": {"n_step": 20}, "MASAC": {"n_step": 20}}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
+    parser.add_argument("--kinds", nargs="+", choices=list(COMPARED), default=["continuous"])
+    parser.add_argument("--algorithms", nargs="+", help="default: all that are compared")
+    add_arguments(parser, out="results/mpe_off_policy", env_steps=100_000)
+    return parser.parse_args()
+
+
+def all_runs(args: argparse.Namespace) -> list[Run]:
+    return [
+        Run((task, kind, algorithm), seed, args.env_steps)
+        for task in sorted(args.tasks)
+        for kind in sorted(args.kinds)
+        for algorithm in args.algorithms or COMPARED[kind]
+        for seed in sorted(args.seeds or ((1, 2, 3) if task == "simple_spread" else (1,)))
+    ]
+
+
+def configure(run: Run):
+    task, kind, algorithm = run.what
+    return (
+        ALGORITHMS[algorithm]
+        .get_default_config()
+        .environment(
+            "mpe",
+            env_config={"scenario": task, "continuous_actions": kind == "continuous"},
+        )
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=20)
+        .training(**SETTINGS.get(algorithm, {}))
+        .debugging(seed=run.seed, log_level="ERROR")
+    )
+
+
+def write_table(comparison: Comparison, runs: list[Run], page: Path, end: int) -> None:
+    rows = []
+    for what, curves in comparison.curves(runs).items():
+        seeds = ", ".join(str(run.seed) for run in runs if run.what == what)
+        rows.append([*what, seeds, *stages(curves, end, last=0.1)])
+    header = ["task", "actions", "algorithm", "seeds", *stages_header(end, last=0.1)]
+    lines = [
+        "# Off-policy algorithms on MPE",
+        "",
+        "Made by `python tuned_examples/mpe_off_policy.py`, which tells the settings. Team return "
+        "per episode while training; mean ± deviation over seeds.",
+        "",
+        "![Learning curves](mpe_off_policy.png)",
+        "",
+        *table(header, rows),
+        "",
+        f"{end:,} environment steps a run. Commits: {comparison.commits(runs)}. Curves: moving",
+        "average over 9 iterations, mean of the seeds, and a band from the lowest to the highest.",
+    ]
+    page.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def panel(comparison: Comparison, runs: list[Run], task: str, kind: str) -> Panel:
+    curves = comparison.curves([run for run in runs if run.what[:2] == (task, kind)])
+    return Panel(f"{task}, {kind}", {what[2]: seeds for what, seeds in curves.items()})
+
+
+def main() -> None:
+    args = parse()
+    runs = all_runs(args)
+    comparison = Comparison(args.docs / "data" / "mpe_off_policy", args.out)
+    # One seed of everything first, so that a stopped command leaves a whole picture.
+    comparison.train(sorted(runs, key=lambda r: r.seed), configure, parallel=args.parallel)
+    runs = [run for run in runs if comparison.has(run)]
+    write_table(comparison, runs, args.docs / "mpe_off_policy.md", args.env_steps)
+    panels = [[panel(comparison, runs, task, kind) for task in args.tasks] for kind in args.kinds]
+    names = sorted({run.what[2] for run in runs})
+    save_panels(args.docs / "mpe_off_policy.png", panels, names)
+
+
+if __name__ == "__main__":
+    main()
