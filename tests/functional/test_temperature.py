@@ -15,6 +15,7 @@ from rllib_hetero.functional import (
     target_entropy,
     temperature_loss,
 )
+from rllib_hetero.functional.squashed import squashed_for
 
 
 def box(low, high):
@@ -37,6 +38,16 @@ def test_the_target_of_a_box_is_in_the_units_of_its_actions():
     narrow = target_entropy(box([0], [0.01]), 1.0)
     assert narrow == pytest.approx(math.log(0.01) - math.log(2.0) - 1.0, rel=1e-6)
     assert narrow < math.log(0.01) < -1.0
+
+
+def test_the_target_moves_with_the_range_as_the_entropy_of_a_policy_does():
+    unit, other = box([-1, -1], [1, 1]), box([0, -4], [0.01, 4])
+    inputs, noise = torch.randn(20, 4), torch.randn(20, 2)
+    (_, in_unit), (_, in_other) = (
+        squashed_for(space).sample_with_log_prob(inputs, noise) for space in (unit, other)
+    )
+    moved = target_entropy(other, 1.0) - target_entropy(unit, 1.0)
+    torch.testing.assert_close(-in_other, -in_unit + moved)
 
 
 @pytest.mark.parametrize("space", [box([-np.inf], [1]), box([1], [1]), box([-3e38], [np.inf])])
