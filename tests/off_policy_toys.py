@@ -288,14 +288,15 @@ class SquashedPolicy:
         self.target = None
 
     def draw(self, obs, mask, noise):
-        """Action and log pi."""
+        """Action and log pi, of choices its expectation."""
         out = self.net(obs)
         if not isinstance(self.space, Box):
             logits = allowed(out, mask)
             gumbels = noise.gumbels(out.shape[-1])
             action = one_hots(logits + gumbels, self.space, self.c.gumbel_temperature)
             log_probs = [torch.log_softmax(x, -1) for x in logits.split(choices(self.space), -1)]
-            return action, (action * torch.cat(log_probs, -1)).sum(-1)
+            # Its mean over all actions; a forbidden one has p = 0 and a finite log p.
+            return action, sum((torch.exp(x) * x).sum(-1) for x in log_probs)
         mean, log_std = out.chunk(2, -1)
         std = torch.exp(torch.clamp(log_std, -20, 2))
         u = mean + std * noise.normals(mean.shape[-1])

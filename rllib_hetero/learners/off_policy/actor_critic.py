@@ -30,11 +30,11 @@ class OwnAction(NamedTuple):
 
     Attributes:
         action: (B, w) as the critic reads it.
-        log_prob: (B,) of that action; None where the method does not ask for it.
+        entropy: (B,) of the policy there, exact or an estimate; None where no method asks for it.
     """
 
     action: Tensor
-    log_prob: Tensor | None = None
+    entropy: Tensor | None = None
 
 
 class ActorCriticLearner(OffPolicyLearner):

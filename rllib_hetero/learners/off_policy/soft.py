@@ -16,6 +16,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.functional import (
+    ClosedForm,
     SquashedGaussian,
     allowed_target_entropy,
     gumbel_one_hots,
@@ -94,8 +95,8 @@ class SoftActors(ActorCriticLearner):
         m, k = self._layout.slot_of[agent]
         own = self.draw(m, batch.observations[m][:, k], _of(batch.masks, m, k))
         active = batch.active[m][:, k]
-        assert own.log_prob is not None
-        return OwnAction(own.action * active[:, None], own.log_prob * active)
+        assert own.entropy is not None
+        return OwnAction(own.action * active[:, None], own.entropy * active)
 
     @override(ActorCriticLearner)
     def q_target(self, batch: JointBatch) -> Tensor:
@@ -106,9 +107,9 @@ class SoftActors(ActorCriticLearner):
             m, k = self._layout.slot_of[agent]
             own = self.draw(m, batch.next_observations[m][:, k], _of(batch.next_masks, m, k))
             active = batch.next_active[m][:, k]
-            assert own.log_prob is not None
+            assert own.entropy is not None
             joint[agent] = own.action * active[:, None]
-            entropies.append(-own.log_prob * active)
+            entropies.append(own.entropy * active)
         actions = side_by_side(joint, self._layout)
         values = smallest(self.critic.target_q_values(batch.next_state, actions))
         value = soft_value(values, torch.stack(entropies, dim=-1), self.alphas)
@@ -116,25 +117,25 @@ class SoftActors(ActorCriticLearner):
 
     @override(ActorCriticLearner)
     def actor_value(self, agent: AgentID, state: Tensor, actions: Tensor, own: OwnAction) -> Tensor:
-        # [1]: min_j Q_j(s, a) - alpha_i log pi_i(a_i | o_i).
-        assert own.log_prob is not None
-        self._entropies[agent] = -own.log_prob.detach()
+        # [1]: min_j Q_j(s, a) + alpha_i H_i(o_i), H_i exact or estimated by -log pi_i(a_i | o_i).
+        assert own.entropy is not None
+        self._entropies[agent] = own.entropy.detach()
         alpha = self.alphas[self._layout.team.agents.index(agent)]
-        return smallest(self.critic.q_values(state, actions)) - alpha * own.log_prob
+        return smallest(self.critic.q_values(state, actions)) + alpha * own.entropy
 
     def draw(self, module_id: ModuleID, observations: Tensor, mask: Tensor | None) -> OwnAction:
         """Draws actions for observations (B, d): reparameterised, or straight-through one-hots."""
         dist, inputs = self._dists[module_id], self.policy_outputs(module_id, observations)
         if isinstance(dist, SquashedGaussian):
-            return OwnAction(*dist.sample_with_log_prob(inputs, self.draw_normals(dist.dim)))
+            action, log_prob = dist.sample_with_log_prob(inputs, self.draw_normals(dist.dim))
+            return OwnAction(action, -log_prob)
         if mask is not None:
             inputs = mask_logits(inputs, mask)
         gumbels = self.draw_gumbels(inputs.shape[-1])
         temperature = self.config.gumbel_temperature
-        one_hots = gumbel_one_hots(inputs, dist.choices, gumbels, temperature)
-        parts = zip(inputs.split(dist.choices, -1), one_hots.split(dist.choices, -1), strict=True)
-        log_prob = sum((hot * x.log_softmax(-1)).sum(-1) for x, hot in parts)
-        return OwnAction(one_hots, log_prob)  # type: ignore[arg-type]
+        action = gumbel_one_hots(inputs, dist.choices, gumbels, temperature)
+        assert isinstance(dist, ClosedForm)
+        return OwnAction(action, dist.entropy(inputs))
 
     def temperature_loss(self, batch: JointBatch) -> Tensor:
         """This learner's share of [2], eq. 18, over the states in which each agent is alive."""
