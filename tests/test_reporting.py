@@ -186,6 +186,18 @@ def test_runs_with_rays_of_their_own_and_sigterm(tmp_path):
 # ---- the pieces ---------------------------------------------------------------------------------
 
 
+def test_off_policy_runs_show_their_replay_and_updates():
+    result = {
+        "env_runners": {"num_env_steps_sampled": 1000},
+        "learners": {"__all_modules__": {"replay_fill": 0.125, "updates": 50}},
+    }
+    row = row_of(result, iteration=1, env_steps=1000, wall_s=4.0, steps_per_s=250.0)
+    assert row["replay_fill"] == 0.125
+    assert row["updates_per_s"] == 12.5  # 50 updates in 1000 steps, which took 4 seconds
+    line = progress_line(row, target=2000, left_s=4.0)
+    assert "250 steps/s | 12 updates/s | replay 12.5% full | left 0:00:04" in line
+
+
 def test_an_iteration_without_an_ended_episode():
     row = row_of({"env_runners": {}}, iteration=1, env_steps=50, wall_s=1.0, steps_per_s=50.0)
     assert math.isnan(row["episode_return_mean"])

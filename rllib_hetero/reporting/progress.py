@@ -20,8 +20,11 @@ from ray.rllib.utils.metrics import (
     EPISODE_RETURN_MIN,
     EVALUATION_RESULTS,
     LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
+
+from rllib_hetero.learners.off_policy.off_policy_learner import REPLAY_FILL, UPDATES
 
 COLUMNS = (
     "iteration",
@@ -36,6 +39,7 @@ COLUMNS = (
 """The columns every `progress.csv` has. What the benchmark counts (`win_rate`), both that and
 `EVALUATION` under `evaluation/`, and `learner/<module>/<metric>` follow."""
 
+UPDATES_PER_S = "updates_per_s"
 EVALUATION = f"{EVALUATION_RESULTS}/{EPISODE_RETURN_MEAN}"
 
 _OF_RLLIB = re.compile(r"(num|episode|agent|module)_|time|sample$|weights_seq|.*(timer|connector)")
@@ -86,6 +90,7 @@ def row_of(
         row[EVALUATION] = _number(evaluated[EPISODE_RETURN_MEAN])
     for prefix, results in (("", sampled), (f"{EVALUATION_RESULTS}/", evaluated)):
         row |= {prefix + name: value for name, value in _counted(results).items()}
+    row |= _of_replay(result, sampled, steps_per_s)
     for module, metrics in result.get(LEARNER_RESULTS, {}).items():
         if module == ALL_MODULES:
             continue
@@ -93,6 +98,19 @@ def row_of(
             if not name.startswith("num_") and not isinstance(value, Mapping):
                 row[f"{LEARNER_RESULTS[:-1]}/{module}/{name}"] = _number(value)
     return row
+
+
+def _of_replay(result: Mapping[str, Any], sampled: Mapping[str, Any], steps_per_s: float) -> Row:
+    """How full the replay is, and the updates per second; nothing where there is none."""
+    learned = result.get(LEARNER_RESULTS, {}).get(ALL_MODULES, {})
+    if REPLAY_FILL not in learned:
+        return {}
+    updates = _number(learned[UPDATES])
+    per_step = updates / max(1.0, _number(sampled.get(NUM_ENV_STEPS_SAMPLED)))
+    return {
+        REPLAY_FILL: round(_number(learned[REPLAY_FILL]), 5),
+        UPDATES_PER_S: round(per_step * steps_per_s, 2),
+    }
 
 
 def _counted(results: Mapping[str, Any]) -> Row:
@@ -118,7 +136,10 @@ def progress_line(row: Row, *, target: int, left_s: float) -> str:
             f"team return {row[EPISODE_RETURN_MEAN]:.2f} "
             f"[{row[EPISODE_RETURN_MIN]:.2f} .. {row[EPISODE_RETURN_MAX]:.2f}]"
         )
-    parts += [f"{row['steps_per_s']:,.0f} steps/s", f"left {clock(left_s)}"]
+    parts.append(f"{row['steps_per_s']:,.0f} steps/s")
+    if REPLAY_FILL in row:
+        parts.append(f"{row[UPDATES_PER_S]:,.0f} updates/s | replay {row[REPLAY_FILL]:.1%} full")
+    parts.append(f"left {clock(left_s)}")
     if not math.isnan(row.get(EVALUATION, math.nan)):
         parts.append(f"evaluation {row[EVALUATION]:.2f}")
     return " | ".join(parts)

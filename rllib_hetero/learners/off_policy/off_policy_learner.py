@@ -29,6 +29,7 @@ from rllib_hetero.replay.homes import blocks, first_column
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
 
 NUM_UPDATES = "num_updates_lifetime"
+REPLAY_ROWS, REPLAY_FILL, UPDATES = "replay_rows", "replay_fill", "updates"
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -114,7 +115,10 @@ class OffPolicyLearner(TeamLearner):
             column = first_column(fragment, training_data.num_envs) - self._columns.start
             self.replay.add(fragment, column)
         before, total = counts_of_learners(len(self.replay))
-        self.metrics.log_value((ALL_MODULES, "replay_rows"), total, window=1)
+        self.metrics.log_value((ALL_MODULES, REPLAY_ROWS), total, window=1)
+        fill = total / (self.config.rows_per_env * self.config.num_envs)
+        self.metrics.log_value((ALL_MODULES, REPLAY_FILL), fill, window=1)
+        self.metrics.log_value((ALL_MODULES, UPDATES), num_updates, window=1)
         if not num_updates:
             return self.metrics.reduce()  # RLlib's own expects at least one gradient step.
         return super().update(
