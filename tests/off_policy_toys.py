@@ -574,9 +574,9 @@ class SlowOffPolicyTeam(SlowLearner):
         if rule == "random":
             rng = np.random.default_rng((self.c.seed, self.updates, 0))
             return [self.agents[i] for i in rng.permutation(len(self.agents))]
-        if rule == "cyclic":
-            return self.agents
-        return rule[::-1] if rule == "reverse" else rule
+        if rule == "reverse":
+            return list(self.agents)[::-1]
+        return list(self.agents) if rule == "cyclic" else rule
 
     def loss(self, batch, a, joint, own):
         action, log_prob = own
