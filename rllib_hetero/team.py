@@ -270,9 +270,11 @@ def lay_out(
         policy_family: See `Layout`.
 
     Raises:
-        TeamError: For an unknown setting, unknown or repeated agents, or a group whose agents
-            have unequal spaces. The message names the call that mends it.
+        TeamError: For an unknown setting, unknown or repeated agents, a group whose agents have
+            unequal spaces, or actions that the family has no distribution of. The message names
+            what mends it.
     """
+    _check_family(team, policy_family)
     mend = "Mend it with config.multi_agent(parameter_sharing=...)."
     if sharing == "none":
         named: Mapping[str, Sequence[AgentID]] = {}
@@ -326,6 +328,16 @@ def lay_out(
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
     return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
+
+
+def _check_family(team: Team, policy_family: str) -> None:
+    for agent, space in team.action_spaces.items():
+        try:
+            POLICY_FAMILIES[policy_family](space)
+        except ValueError as error:
+            raise TeamError(
+                f"The actions of agent {agent!r} are not for this algorithm: {error}"
+            ) from error
 
 
 def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:
