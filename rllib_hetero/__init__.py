@@ -6,6 +6,7 @@ named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 
 from ray.tune.registry import register_trainable
 
+from rllib_hetero.algorithms.off_policy.had3qn import HAD3QN, HAD3QNConfig
 from rllib_hetero.algorithms.off_policy.haddpg import HADDPG, HADDPGConfig
 from rllib_hetero.algorithms.off_policy.hasac import HASAC, HASACConfig
 from rllib_hetero.algorithms.off_policy.hatd3 import HATD3, HATD3Config
@@ -39,7 +40,7 @@ from rllib_hetero.team import Team
 __version__ = "0.1.0.dev0"
 
 _ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
-_OFF_POLICY = (HADDPG, HATD3, HASAC, MADDPG, MATD3, MASAC)
+_OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC)
 
 ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY)}
 """Every algorithm by the name it is registered under."""
@@ -54,6 +55,7 @@ __all__ = [
     "ARMAPPO",
     "BPPO",
     "HAA2C",
+    "HAD3QN",
     "HADDPG",
     "HAPPO",
     "HASAC",
@@ -71,6 +73,7 @@ __all__ = [
     "CoPPOConfig",
     "Finding",
     "HAA2CConfig",
+    "HAD3QNConfig",
     "HADDPGConfig",
     "HAPPOConfig",
     "HASACConfig",

@@ -270,9 +270,11 @@ def lay_out(
         policy_family: See `Layout`.
 
     Raises:
-        TeamError: For an unknown setting, unknown or repeated agents, or a group whose agents
-            have unequal spaces. The message names the call that mends it.
+        TeamError: For an unknown setting, unknown or repeated agents, a group whose agents have
+            unequal spaces, or actions that the family has no distribution of. The message names
+            what mends it.
     """
+    _check_family(team, policy_family)
     mend = "Mend it with config.multi_agent(parameter_sharing=...)."
     if sharing == "none":
         named: Mapping[str, Sequence[AgentID]] = {}

@@ -23,14 +23,13 @@ from rllib_hetero.modules.dueling import DuelingHead
 from rllib_hetero.modules.q_critic import Q_CRITIC_DEFAULTS, critic_body
 from rllib_hetero.modules.targets import pairs, target_of
 
-JOINT_Q = "joint_q"
+JOINT_CRITIC = "joint_critic"
+"""Key of the critic's `model_config`: which of `JOINT_CRITICS`; an algorithm's setting."""
 
 JOINT_Q_DEFAULTS: dict[str, Any] = {
     **Q_CRITIC_DEFAULTS,
     "dueling_hidden_sizes": [128],
     "dueling_activation": "hardswish",
-    # "head": one output for each joint action; "inputs": actions are inputs.
-    JOINT_Q: "head",
 }
 """Every key of `config.rl_module(model_config={...})` that the joint critics read."""
 
@@ -59,7 +58,7 @@ def check_joint_size(nvec: Sequence[int]) -> None:
         raise ValueError(
             f"The joint head has one output for each joint action, here {size:,} of "
             f"{len(nvec)} agents; at most {MAX_JOINT_SIZE:,} are allowed. Use the critic that "
-            "takes actions as inputs: config.rl_module(model_config={'joint_q': 'inputs'})."
+            "takes actions as inputs: config.training(joint_critic='one_hot')."
         )
 
 
@@ -136,7 +135,8 @@ class ActionInputs(nn.Module):
         return _InputValues(self, of_state, active)
 
 
-NETWORKS = {"head": JointHead, "inputs": ActionInputs}
+JOINT_CRITICS = {"exact": JointHead, "one_hot": ActionInputs}
+"""By name, the networks to choose from."""
 
 
 class JointQCritic(TorchRLModule):
@@ -149,14 +149,9 @@ class JointQCritic(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         model = JOINT_Q_DEFAULTS | dict(self.model_config or {})
-        if model[JOINT_Q] not in NETWORKS:
-            raise ValueError(
-                f"`joint_q` must be one of {sorted(NETWORKS)}, got {model[JOINT_Q]!r}. Set it with "
-                "config.rl_module(model_config={'joint_q': 'head'})."
-            )
         (state_size,) = self.observation_space.shape
         nvec = [int(n) for n in self.action_space.nvec]
-        self.network = NETWORKS[model[JOINT_Q]](state_size, nvec, model)
+        self.network = JOINT_CRITICS[model[JOINT_CRITIC]](state_size, nvec, model)
         self.target_network = target_of(self.network)
 
     def at(self, state: Tensor, active: Tensor) -> JointValues:

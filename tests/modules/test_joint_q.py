@@ -8,12 +8,12 @@ import torch
 from gymnasium.spaces import Box, MultiDiscrete
 
 from rllib_hetero.functional import joint_actions, values_in_turn
-from rllib_hetero.modules.joint_q import MAX_JOINT_SIZE, JointQCritic
+from rllib_hetero.modules.joint_q import JOINT_CRITIC, MAX_JOINT_SIZE, JointQCritic
 
 NVEC = (2, 4, 3)
 JOINT = torch.tensor(list(itertools.product(*(range(n) for n in NVEC))))
 STATE, ROWS = 5, 7
-KINDS = ["head", "inputs"]
+KINDS = ["exact", "one_hot"]
 ALIVE = torch.ones(ROWS, 3, dtype=torch.bool)
 
 
@@ -23,7 +23,7 @@ def critic(kind, nvec=NVEC, seed=0, **model):
         observation_space=Box(-1.0, 1.0, (STATE,), np.float32),
         action_space=MultiDiscrete(list(nvec)),
         model_config={
-            "joint_q": kind,
+            JOINT_CRITIC: kind,
             "hidden_sizes": [16, 12],
             "dueling_hidden_sizes": [8],
             **model,
@@ -66,7 +66,7 @@ def test_rows_are_the_values_of_the_joint_actions(kind, layer_norm):
 def test_the_joint_greedy_action_is_the_enumerated_one(kind):
     module, (state, _) = critic(kind), draw()
     values = table(module, state, ALIVE)
-    if kind == "head":  # In one look: the outputs are numbered like the enumeration.
+    if kind == "exact":  # In one look: the outputs are numbered like the enumeration.
         assert torch.equal(module.network.network(state), values)
     best = joint_actions(values.argmax(-1), NVEC)
     for b in range(ROWS):
@@ -116,7 +116,7 @@ def test_actions_of_dead_agents_are_not_read(kind):
 
 
 def test_the_first_layer_adds_up_what_a_plain_network_would_get():
-    module, (state, actions) = critic("inputs"), draw()
+    module, (state, actions) = critic("one_hot"), draw()
     active = torch.rand(ROWS, 3) < 0.5
     network = module.network
     values = module.at(state, active).of(actions)
@@ -146,18 +146,16 @@ def test_gradients_reach_the_network_and_not_the_target(kind):
 
 
 def test_joint_heads_that_are_too_large_are_refused():
-    at_most = critic("head", nvec=(8,) * 4)
+    at_most = critic("exact", nvec=(8,) * 4)
     assert at_most.network.network[1].advantage[-1].out_features == MAX_JOINT_SIZE == 4096
-    with pytest.raises(ValueError, match=r"4,098 of 2 agents.*'joint_q': 'inputs'"):
-        critic("head", nvec=(2, 2049))
+    with pytest.raises(ValueError, match=r"4,098 of 2 agents.*joint_critic='one_hot'"):
+        critic("exact", nvec=(2, 2049))
     # The other network grows with the sum.
-    assert critic("inputs", nvec=(9,) * 20).network.first.in_features == STATE + 180
-    with pytest.raises(ValueError, match=r"joint_q.*'sum'"):
-        critic("sum")
+    assert critic("one_hot", nvec=(9,) * 20).network.first.in_features == STATE + 180
 
 
 def test_the_head_is_the_papers_dueling_network():
-    module, (state, _) = critic("head"), draw()
+    module, (state, _) = critic("exact"), draw()
     body, head = module.network.network
     layers = [type(m).__name__ for m in body]
     assert layers == ["Linear", "ReLU"] * 2
