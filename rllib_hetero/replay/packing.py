@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -49,24 +48,21 @@ class Packing:
         self.individual_rewards = individual_rewards
         team = layout.team
         dists = {a: layout.distribution(layout.module_of[a]) for a in team.agents}
-        self._observed = _side_by_side(
-            {a: team.observation_spaces[a].shape[0] for a in team.agents}
-        )
-        self._alive = _side_by_side(dict.fromkeys(team.agents, 1))
-        self._allowed = _side_by_side(
-            {a: sum(dists[a].choices) for a in team.agents if a in team.masked}, len(team.agents)
-        )
-        self._acted = _side_by_side({a: math.prod(d.action_shape) for a, d in dists.items()})
+        sizes = {a: team.observation_spaces[a].shape[0] for a in team.agents}
+        self._observed = _Part(layout, sizes)
+        self._alive = _Part(layout, dict.fromkeys(team.agents, 1))
+        choices = {a: sum(dists[a].choices) for a in team.agents if a in team.masked}
+        self._allowed = _Part(layout, choices, self._alive.end)
+        self._acted = _Part(layout, {a: math.prod(d.action_shape) for a, d in dists.items()})
         dense = [a for a, d in dists.items() if keep_log_probs and isinstance(d, Density)]
-        self._log_probs = _side_by_side(dict.fromkeys(dense, 1), _end(self._acted))
-        self._state = slice(0, _end(self._observed))
+        self._log_probs = _Part(layout, dict.fromkeys(dense, 1), self._acted.end)
+        self._state = slice(0, self._observed.end)
         if team.state_space is not None:
-            end = _end(self._observed)
-            self._state = slice(end, end + team.state_space.shape[0])
+            self._state = slice(self._observed.end, self._observed.end + team.state_space.shape[0])
         self.widths = {
             "seen": self._state.stop,
-            "flags": max(_end(self._alive), _end(self._allowed)),
-            "acted": max(_end(self._acted), _end(self._log_probs)),
+            "flags": self._allowed.end,
+            "acted": self._log_probs.end,
             "rewards": 1 + individual_rewards * len(team.agents),
         }
 
@@ -102,7 +98,7 @@ class Packing:
 
     def nobody(self) -> np.ndarray:
         """(width,) the flags after an end: nobody is alive, everything is allowed."""
-        return np.arange(self.widths["flags"]) >= len(self._alive)
+        return np.arange(self.widths["flags"]) >= self._alive.end
 
     def _lead(self, m: ModuleID, actions: np.ndarray) -> tuple[int, ...]:
         inner = len(self.layout.distribution(m).action_shape)
@@ -112,8 +108,8 @@ class Packing:
         lead = next(iter(arrays.values())).shape[:-2]
         return np.empty((*lead, self.widths[table]), dtype)
 
-    def _fill(self, rows: np.ndarray, arrays: PerModule, places: dict[AgentID, slice]) -> None:
-        for agent, place in places.items():
+    def _fill(self, rows: np.ndarray, arrays: PerModule, part: _Part) -> None:
+        for agent, place in part.places.items():
             m, k = self.layout.slot_of[agent]
             if m in arrays:
                 rows[..., place] = arrays[m][..., k, : place.stop - place.start]
@@ -122,7 +118,7 @@ class Packing:
 
     def observations(self, seen: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m, d_m) of each module, with the agents' one-hots."""
-        out = self._by_module(seen, self._observed)
+        out = {m: c.wide(seen) for m, c in self._observed.columns.items()}
         for m, x in out.items():
             if self.layout.index_size(m):
                 index = torch.eye(x.shape[-2], device=x.device).expand(*x.shape[:-1], -1)
@@ -135,51 +131,64 @@ class Packing:
 
     def active(self, flags: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m) bool of each module."""
-        return {m: x.squeeze(-1) for m, x in self._by_module(flags, self._alive).items()}
+        return {m: c.flat(flags) for m, c in self._alive.columns.items()}
 
     def masks(self, flags: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m, p_m) bool of each masked module."""
-        return self._by_module(flags, self._allowed)
+        return {m: c.wide(flags) for m, c in self._allowed.columns.items()}
 
     def actions(self, acted: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m, *shape) of each module, int64 where they are choices."""
-        out = self._by_module(acted, self._acted)
-        for m, x in out.items():
+        out = {}
+        for m, c in self._acted.columns.items():
             dist = self.layout.distribution(m)
-            if dist.choices:
-                x = x.long()
-            out[m] = x if dist.action_shape else x.squeeze(-1)
+            x = c.wide(acted) if dist.action_shape else c.flat(acted)
+            out[m] = x.long() if dist.choices else x
         return out
 
     def log_probs(self, acted: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m) of each module whose log-probabilities are kept."""
-        return {m: x.squeeze(-1) for m, x in self._by_module(acted, self._log_probs).items()}
-
-    def _by_module(self, rows: Tensor, places: dict[AgentID, slice]) -> dict[ModuleID, Tensor]:
-        out = {}
-        for m, agents in self.layout.groups.items():
-            if agents[0] in places:
-                out[m] = _agents(rows, [places[a] for a in agents])
-        return out
+        return {m: c.flat(acted) for m, c in self._log_probs.columns.items()}
 
 
-def _side_by_side(sizes: dict[AgentID, int], start: int = 0) -> dict[AgentID, slice]:
-    """One stretch of columns for each agent, one behind the other."""
-    places = {}
-    for agent, size in sizes.items():
-        places[agent] = slice(start, start + size)
-        start += size
-    return places
+class _Part:
+    """A part of a table: some columns of each of some agents, agent behind agent.
+
+    Attributes:
+        places: Agent to its columns.
+        end: The column behind the last one.
+        columns: Module to the columns of its agents.
+    """
+
+    def __init__(self, layout: Layout, sizes: dict[AgentID, int], start: int = 0) -> None:
+        self.places: dict[AgentID, slice] = {}
+        for agent, size in sizes.items():
+            self.places[agent] = slice(start, start + size)
+            start += size
+        self.end = start
+        self.columns = {
+            m: _ModuleColumns([self.places[a] for a in agents])
+            for m, agents in layout.groups.items()
+            if agents[0] in self.places
+        }
 
 
-def _end(places: dict[AgentID, slice]) -> int:
-    return max((s.stop for s in places.values()), default=0)
+class _ModuleColumns:
+    """The columns of a module's n agents, w for each."""
 
+    def __init__(self, places: list[slice]) -> None:
+        self._places = places
+        self._shape = (len(places), places[0].stop - places[0].start)
+        self._whole = None
+        if all(a.stop == b.start for a, b in pairwise(places)):
+            self._whole = slice(places[0].start, places[-1].stop)
 
-def _agents(rows: Tensor, places: Sequence[slice]) -> Tensor:
-    """(..., n, width): the columns of agents of one module."""
-    first, last = places[0], places[-1]
-    if all(a.stop == b.start for a, b in pairwise(places)):
-        size = (len(places), first.stop - first.start)
-        return rows[..., first.start : last.stop].unflatten(-1, size)
-    return torch.stack([rows[..., s] for s in places], -2)
+    def flat(self, rows: Tensor) -> Tensor:
+        """(..., n w) of rows (..., width)."""
+        if self._whole is not None:
+            return rows[..., self._whole]
+        return torch.cat([rows[..., place] for place in self._places], -1)
+
+    def wide(self, rows: Tensor) -> Tensor:
+        """(..., n, w) of rows (..., width)."""
+        return self.flat(rows).unflatten(-1, self._shape)

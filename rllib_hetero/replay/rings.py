@@ -64,6 +64,13 @@ class Rings:
         """Where in memory the row of this number lies, rings one behind the other."""
         return ring * self.slots + number % self.slots
 
+    def walk(self, ring: np.ndarray, number: np.ndarray, steps: int) -> np.ndarray:
+        """(B, steps): where these rows (B,) and those behind them lie; at most S steps."""
+        slots = (number % self.slots)[:, None] + np.arange(steps)
+        np.subtract(slots, self.slots, out=slots, where=slots >= self.slots)
+        slots += (ring * self.slots)[:, None]
+        return slots
+
     def _count_rows(self) -> None:
         self._ends = self.counts.cumsum()
         self._total = int(self._ends[-1])

@@ -18,11 +18,17 @@ class Windows:
         rings: Where the rows lie.
         length: L.
         allocate: Makes the memory.
+
+    Raises:
+        ValueError: If L steps are more than a ring has rows.
     """
 
     def __init__(self, rings: Rings, length: int, allocate: Allocate) -> None:
-        if length < 1:
-            raise ValueError(f"Sequences need at least one step, got {length}.")
+        if not 0 < length <= rings.rows:
+            raise ValueError(
+                f"Sequences of {length} steps do not fit into a replay with {rings.rows} rows for "
+                "each environment: lower `max_seq_len`, or raise the replay's capacity."
+            )
         self.length = length
         self._rings = rings
         self._begins = allocate((rings.num_slots,), bool)

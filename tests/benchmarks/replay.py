@@ -2,10 +2,11 @@
 
     python tests/benchmarks/replay.py --capacity 100000 1000000
 
-A team of the size of simple_spread (3 agents, 18 numbers seen, 5 done), 20 environments, episodes of
-25 steps, a full replay. CPU milliseconds of one thread, the median of many rounds in which all
-rows take turns, so that a busy machine slows all alike; and the ratio to a bare copy of the same rows
-(observations, next observations, actions, rewards and ends gathered from contiguous tensors).
+A team of the size of simple_spread (3 agents, 18 numbers seen, 5 done), 20 environments, episodes
+of 25 steps, a full replay. CPU milliseconds of one thread, the median of many rounds in which all
+rows take turns, so that a busy machine slows all alike; and the ratio to a bare copy of as many
+numbers (observations, next observations, actions, rewards and ends, from contiguous tensors).
+Memory is compared with one copy of the rows.
 """
 
 from __future__ import annotations

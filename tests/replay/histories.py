@@ -281,3 +281,35 @@ class History:
         if layout.team.state_space is not None:
             state = arrays(lambda x: x.state, layout.team.state_space.shape, np.float32)
         return observations, active, masks, state
+
+
+# ---- comparing -------------------------------------------------------------------------------
+
+
+def observed(layout, moment, m):
+    """(n_m, d_m): what the module is given of a moment."""
+    agents = layout.groups[m]
+    x = np.stack([moment.seen[a] for a in agents])
+    return np.concatenate([x, np.eye(len(agents))], -1) if layout.index_size(m) else x
+
+
+def assert_moment(layout, moment, i, observations, active, masks, state):
+    """Row i of these tensors is the moment, or nothing at all if that is None."""
+    for m, agents in layout.groups.items():
+        if moment is None:
+            size = layout.team.observation_spaces[agents[0]].shape[0]
+            assert not observations[m][i][:, :size].any() and not active[m][i].any()
+            assert m not in masks or masks[m][i].all()
+            continue
+        np.testing.assert_array_equal(observations[m][i], observed(layout, moment, m))
+        assert active[m][i].tolist() == [moment.alive[a] for a in agents]
+        if layout.masked(m):
+            np.testing.assert_array_equal(masks[m][i], np.stack([moment.masks[a] for a in agents]))
+    assert masks.keys() == {m for m in layout.groups if layout.masked(m)}
+    if moment is None:
+        assert not state[i].any()
+    elif moment.state is None:
+        expected = np.concatenate([moment.seen[a] for a in layout.team.agents])
+        np.testing.assert_array_equal(state[i], expected)
+    else:
+        np.testing.assert_array_equal(state[i], moment.state)
