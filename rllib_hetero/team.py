@@ -326,7 +326,6 @@ def lay_out(
             f"The name {CRITIC!r} is reserved for the centralised critic. Rename the agent in "
             "the environment, or put it into a sharing group of another name."
         )
-    _check_family(team, policy_family)
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
     return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
 
