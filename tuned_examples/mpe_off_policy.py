@@ -83,7 +83,7 @@ def configure(run: Run):
             env_config={"scenario": task, "continuous_actions": kind == "continuous"},
         )
         .env_runners(num_env_runners=0, num_envs_per_env_runner=20)
-        .training(**SETTINGS.get(algorithm, {}))
+        .training(replay_in_checkpoint=False, **SETTINGS.get(algorithm, {}))
         .debugging(seed=run.seed, log_level="ERROR")
     )
 
