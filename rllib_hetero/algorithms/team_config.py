@@ -214,6 +214,19 @@ class TeamConfig(AlgorithmConfig):
                 f"config.training({name}=...)."
             )
 
+    def warn_of_shared_networks(self) -> None:
+        """Says what becomes of updates one after another where agents share a network."""
+        shared = [m for m, agents in self.layout.groups.items() if len(agents) > 1]
+        if shared and not self.in_evaluation:
+            logger.warning(
+                "%s updates agents one after another, and the agents of %s share one network: "
+                "each update then also moves the policies of the others, which it does not "
+                "account for. This is the ablation of HARL's paper; its guarantees are for "
+                "config.multi_agent(parameter_sharing='none').",
+                self.algo_class.__name__,
+                shared,
+            )
+
     def _validate_num_learners(self) -> None:
         envs = max(1, self.num_env_runners) * self.num_envs_per_env_runner
         if self.num_learners > envs:

@@ -26,19 +26,43 @@ every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
 KINDS = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi"}
 
 
-def config_for(name, env=toys.MatrixTeam, env_config=None, *, model=None, **training):
+def config_for(
+    name, env=toys.MatrixTeam, env_config=None, *, steps=400, model=None, **training
+):  # fmt: skip
+    """A small config; an iteration is so many steps of 8 environments."""
+    config = ALGORITHMS[name].get_default_config()
+    settings = on_policy(steps) if is_on_policy(name) else off_policy(config, steps)
     return (
-        ALGORITHMS[name]
-        .get_default_config()
-        .environment(env, env_config=env_config or {"payoff": TOGETHER, "length": 5})
+        config.environment(env, env_config=env_config or {"payoff": TOGETHER, "length": 5})
         .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
         .rl_module(model_config={"hidden_sizes": [32]} | (model or {}))
-        .training(
-            **{"train_batch_size_per_learner": 400, "lr": 3e-3, "entropy_coeff": 0.0} | training
-        )
+        .training(**settings | training)
         .evaluation(evaluation_interval=1, evaluation_duration=8)
         .debugging(seed=0)
     )
+
+
+def on_policy(steps):
+    return {"train_batch_size_per_learner": steps, "lr": 3e-3, "entropy_coeff": 0.0}
+
+
+def off_policy(config, steps):
+    """Settings of 40 updates an iteration, but for the first, of which half is random."""
+    config.env_runners(rollout_fragment_length=steps // 8)
+    settings = {
+        "train_batch_size_per_learner": 32,
+        "training_intensity": 40 * 32 / steps,
+        "num_steps_sampled_before_learning_starts": steps // 2,
+        "replay_buffer_config": {"capacity": 10_000},
+        "lr": 3e-3, "critic_lr": 1e-2, "tau": 0.1, "gamma": 0.5,
+    }  # fmt: skip
+    if hasattr(config, "initial_alpha"):  # Little entropy: the best return is that of no entropy.
+        settings |= {"initial_alpha": 0.02, "alpha_lr": None}
+    return settings
+
+
+def is_on_policy(name):
+    return capabilities_of(name).family == "on-policy"
 
 
 def weights_of(algo):
@@ -143,7 +167,9 @@ def test_trains_with_remote_runners_and_two_learners(name):
     result = algo.train()
     after = weights_of(algo)
     algo.stop()
-    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 800
+    # On-policy learners ask for a batch each.
+    sampled = 800 if is_on_policy(name) else 400
+    assert result["env_runners"]["num_env_steps_sampled_lifetime"] == sampled
     assert_finite_and_all_modules_changed(algo, before, after)
 
 
@@ -152,7 +178,7 @@ def test_teams_with_a_memory(name, tmp_path):
     """Trains, evaluates, is restored to the bit, and its checkpoint remembers within an episode."""
     model = {"recurrent": "gru", "critic_recurrent": "lstm", "max_seq_len": 3}
     config = config_for(
-        name, toys.MemoryTeam, {"length": 4}, model=model, train_batch_size_per_learner=64
+        name, toys.MemoryTeam, {"length": 4}, model=model, steps=64
     )
     if refused(capabilities_of(name).recurrent, config, "recurrent"):
         return
@@ -226,7 +252,7 @@ def test_unequal_agents_with_and_without_a_global_state(name, state):
     kinds = [KINDS[k] for k in capabilities_of(name).actions]
     agents = {f"agent_{i}": (2 + i, kind) for i, kind in enumerate([*kinds, kinds[0]])}
     case = {"agents": agents, "state": state, "dies": {"agent_0": 3}}
-    config = config_for(name, toys.CountingTeam, case, train_batch_size_per_learner=80)
+    config = config_for(name, toys.CountingTeam, case, steps=80)
     algo = config.build_algo()
     assert set(algo.config.layout.groups) == set(agents)
     before = weights_of(algo)
@@ -243,14 +269,14 @@ def test_agents_that_share_a_network(name, caplog):
     """Those that update one agent after another warn of it."""
     config = config_for(
         name, toys.CountingTeam, {"agents": {a: (3, "discrete") for a in "abc"}},
-        train_batch_size_per_learner=80,
+        steps=80,
     ).multi_agent(parameter_sharing="full")  # fmt: skip
     if refused(capabilities_of(name).parameter_sharing, config, "parameter_sharing"):
         return
     with caplog.at_level(logging.WARNING, "rllib_hetero"):
         algo = config.build_algo()
     warned = [r.getMessage() for r in caplog.records if "share one network" in r.getMessage()]
-    if isinstance(config, SequentialConfig):
+    if isinstance(config, SequentialConfig) or getattr(config, "sequential", False):
         assert warned and name in warned[0] and "parameter_sharing='none'" in warned[0]
     else:
         assert not warned

@@ -82,7 +82,9 @@ class ActorCriticConfig(OffPolicyConfig):
         problem = problem_with(self.update_order, self.ORDERS, agents, "update_order")
         if problem:
             self._value_error(problem)
-        if not self.sequential and (self.update_order, self.actor_num_epochs) != ("random", 1):
+        if self.sequential:
+            self.warn_of_shared_networks()
+        elif (self.update_order, self.actor_num_epochs) != ("random", 1):
             self._value_error(
                 f"{self.algo_class.__name__} updates all actors at once: remove "
                 "config.training(update_order=..., actor_num_epochs=...)."

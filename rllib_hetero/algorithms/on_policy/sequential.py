@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -11,8 +10,6 @@ from typing_extensions import Self
 
 from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
 from rllib_hetero.orders import problem_with
-
-logger = logging.getLogger(__name__)
 
 
 class SequentialConfig(OnPolicyConfig):
@@ -40,16 +37,7 @@ class SequentialConfig(OnPolicyConfig):
     def validate(self) -> None:
         super().validate()
         self._validate_update_order()
-        shared = [m for m, agents in self.layout.groups.items() if len(agents) > 1]
-        if shared and not self.in_evaluation:
-            logger.warning(
-                "%s updates agents one after another, and the agents of %s share one network: "
-                "each update then also moves the policies of the others, which the correction "
-                "does not see. This is the ablation of HARL's paper; its guarantees are for "
-                "config.multi_agent(parameter_sharing='none').",
-                self.algo_class.__name__,
-                shared,
-            )
+        self.warn_of_shared_networks()
 
     def _validate_update_order(self) -> None:
         agents = self.layout.team.agents
