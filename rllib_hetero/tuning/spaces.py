@@ -3,9 +3,11 @@
 The ranges span what the papers' authors have tuned by hand over their benchmarks:
 
 [1] Zhong et al.: Heterogeneous-Agent Reinforcement Learning. JMLR 2024. HAPPO, HATRPO, HAA2C and
-    MAPPO on MPE, MA-MuJoCo, SMAC, SMACv2, football and hands.
+    MAPPO on MPE, MA-MuJoCo, SMAC, SMACv2, football and hands; HADDPG, HATD3, HAD3QN and their
+    baselines on MPE and MA-MuJoCo.
 [2] Wang et al.: Order Matters: Agent-by-agent Policy Optimization. ICLR 2023. A2PO and CoPPO.
 [3] Li et al.: Backpropagation Through Agents. AAAI 2024. BPPO and ARMAPPO.
+[4] Liu et al.: Maximum Entropy Heterogeneous-Agent Reinforcement Learning. ICLR 2024. HASAC.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ _OF_ORDER_MATTERS = {
     "num_epochs": tune.choice([5, 8, 10]),
 }
 
+_OFF_POLICY = {
+    **_LR,
+    "critic_lr": tune.loguniform(3e-4, 2e-3),
+    "n_step": tune.choice([1, 5, 10, 20]),
+}
+_DETERMINISTIC = {**_OFF_POLICY, "exploration_noise": tune.uniform(0.05, 0.2)}
+_TWIN_DELAYED = {**_DETERMINISTIC, "policy_delay": tune.choice([2, 4, 8])}
+_SOFT = {**_OFF_POLICY, "alpha_lr": tune.loguniform(1e-4, 1e-3)}
+
 SPACES: Mapping[str, Space] = {
     "HAPPO": _CLIPPED,
     "MAPPO": _CLIPPED,
@@ -48,6 +59,13 @@ SPACES: Mapping[str, Space] = {
     "A2PO": {**_OF_ORDER_MATTERS, "lambda_": tune.uniform(0.9, 0.95)},
     # Its outer clip follows `clip_param`.
     "CoPPO": _OF_ORDER_MATTERS,
+    "HADDPG": _DETERMINISTIC,
+    "MADDPG": _DETERMINISTIC,
+    "HATD3": _TWIN_DELAYED,
+    "MATD3": _TWIN_DELAYED,
+    "HASAC": _SOFT,
+    "MASAC": _SOFT,
+    "HAD3QN": {**_LR, "critic_lr": tune.loguniform(3e-4, 2e-3), "gamma": tune.uniform(0.9, 0.99)},
 }
 """Algorithm to its default space."""
 
