@@ -146,6 +146,35 @@ class Team:
         return np.take_along_axis(rewards, alive[..., None], -1)[..., 0]
 
 
+def differences(team: Team, other: Team) -> list[str]:
+    """Why the policies of one team cannot act in another, in words; empty where they can.
+
+    Bounds of observations and the meaning of rewards do not matter to a policy.
+    """
+    unlike = [
+        f"the {what} {', '.join(sorted(map(str, agents)))}"
+        for what, agents in (
+            ("agents lack", set(team.agents) - set(other.agents)),
+            ("new agents are", set(other.agents) - set(team.agents)),
+        )
+        if agents
+    ]
+    if unlike:
+        return unlike
+    for agent in team.agents:
+        for what, mine, others in (
+            ("observation shape", *(t.observation_spaces[agent].shape for t in (team, other))),
+            ("action space", *(t.action_spaces[agent] for t in (team, other))),
+            ("action mask", *("one" if agent in t.masked else "none" for t in (team, other))),
+        ):
+            if mine != others:
+                unlike.append(f"the {what} of agent {agent!r} is {others}, not {mine}")
+    mine, others = (None if t.state_space is None else t.state_space.shape for t in (team, other))
+    if mine != others:
+        unlike.append(f"the shape of the state is {others}, not {mine}")
+    return unlike
+
+
 @dataclass(frozen=True)
 class Layout:
     """Which module acts for which agents.

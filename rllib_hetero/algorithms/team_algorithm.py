@@ -6,18 +6,21 @@ import logging
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
-from ray.rllib.utils.typing import StateDict
+from ray.rllib.utils.typing import ResultDict, StateDict
 
 from rllib_hetero.algorithms.checkpoint import export_policies
+from rllib_hetero.algorithms.evaluation import global_randomness_kept
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
-from rllib_hetero.errors import TeamDataError
+from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.fragment import TeamFragment
 
 RUNNER_PROGRESS = "team_runner_progress"
+CONNECTORS = (COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR)
 
 
 class TeamAlgorithm(Algorithm):
@@ -26,6 +29,8 @@ class TeamAlgorithm(Algorithm):
     A checkpoint holds how far each runner has come in its own randomness, and, beside RLlib's
     files, the policies in a form that needs no Ray to read.
     """
+
+    eval_env_runner_group: EnvRunnerGroup | None
 
     def _fragments(self, samples: list) -> list[TeamFragment]:
         """The samples as fragments, none of which has a problem.
@@ -39,6 +44,45 @@ class TeamAlgorithm(Algorithm):
             if fragment.problem:
                 raise TeamDataError(fragment.problem)
         return samples
+
+    # ---- evaluation -------------------------------------------------------------------------
+
+    @override(Algorithm)
+    def evaluate(self, parallel_train_future: Any = None) -> ResultDict:
+        """As RLlib's, on a runner of its own also where `config.evaluation(...)` asks for none.
+
+        RLlib then takes the training's: it explores, and gives up its episodes. Here the training
+        goes on as if nothing had been.
+
+        Raises:
+            TeamDataError: If an environment breaks its own description.
+        """
+        if parallel_train_future is not None:
+            return super().evaluate(parallel_train_future)
+        if self.config.evaluation_duration == "auto":
+            raise TeamError(
+                "evaluation_duration='auto' is as long as the training beside it takes, and there "
+                "is none: set config.evaluation(evaluation_duration=10) to call evaluate()."
+            )
+        with global_randomness_kept():
+            if self.eval_env_runner_group is None:
+                self.eval_env_runner_group = self._make_evaluation_runner()
+            if self.eval_env_runner_group.num_remote_env_runners() == 0 and self.env_runner:
+                # RLlib does so for remote runners only.
+                self.eval_env_runner.set_state(self.env_runner.get_state(CONNECTORS))
+            return super().evaluate()
+
+    def _make_evaluation_runner(self) -> EnvRunnerGroup:
+        """One in this process, by RLlib's config of an evaluation."""
+        config = self.evaluation_config
+        _, env_creator = self._get_env_id_and_creator(config.env, config)
+        return EnvRunnerGroup(
+            env_creator=env_creator,
+            config=config,
+            logdir=self.logdir,
+            tune_trial_id=self.trial_id,
+            local_env_runner=True,
+        )
 
     # ---- resuming ---------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.capabilities import Capabilities
+from rllib_hetero.algorithms.evaluation import check_evaluation_team
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
@@ -80,6 +81,7 @@ class TeamConfig(AlgorithmConfig):
         # Read from the environment by validate().
         self.layout: Layout = None  # type: ignore[assignment]
         self.batched_env = False
+        self.batched_evaluation_env = False
 
     @override(AlgorithmConfig)
     def training(
@@ -161,6 +163,7 @@ class TeamConfig(AlgorithmConfig):
     def validate(self) -> None:
         if not self.in_evaluation:
             self._resolve_layout()
+            self._resolve_evaluation()
         self._validate_team_settings()
         super().validate()
         # Shared by all learners, and part of the run's record even where no seed was given.
@@ -252,6 +255,14 @@ class TeamConfig(AlgorithmConfig):
             for m in self.layout.groups
         }
         self.policy_mapping_fn = AgentToModule(dict(self.layout.module_of))
+
+    def _resolve_evaluation(self) -> None:
+        """Makes sure that the evaluation has the same team, where its environment is another."""
+        self.batched_evaluation_env = self.batched_env
+        if {"env", "env_config"} & set(self.evaluation_config or {}):
+            config = self.get_evaluation_config_object()
+            team, self.batched_evaluation_env = config._read_team()
+            check_evaluation_team(self.layout.team, team, batched=self.batched_evaluation_env)
 
     def _read_team(self) -> tuple[Team, bool]:
         """The team, and whether the environment is batched by nature."""
@@ -457,14 +468,17 @@ class TeamConfig(AlgorithmConfig):
         return pipeline
 
     @override(AlgorithmConfig)
-    def get_evaluation_config_object(self) -> AlgorithmConfig:
+    def get_evaluation_config_object(self) -> Any:
         """Evaluation acts greedily unless `evaluation_config` sets `explore` itself."""
         config = super().get_evaluation_config_object()
-        given = self.evaluation_config
-        if isinstance(given, AlgorithmConfig):
-            given = given.to_dict()
-        if config is not None and "explore" not in (given or {}):
+        if config is None:
+            return None
+        if "explore" not in (self.evaluation_config or {}):
             config.explore = False
+        # The policies are the training's, also where `evaluation_config` is a whole config.
+        for name in ("layout", "policies", "policy_mapping_fn"):
+            setattr(config, name, getattr(self, name))
+        config.batched_env = self.batched_evaluation_env
         return config
 
     @property

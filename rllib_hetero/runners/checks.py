@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from gymnasium.spaces import MultiDiscrete
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rllib_hetero.functional.masks import nothing_allowed
 from rllib_hetero.runners.fragment import TeamFragment
@@ -71,6 +75,22 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
     return None
 
 
+def find_problem_in_episodes(episodes: Iterable[MultiAgentEpisode]) -> str | None:
+    """The first observation or reward in RLlib's episodes that is not finite, as a sentence."""
+    for episode in episodes:
+        for agent, part in episode.agent_episodes.items():
+            for what, values in (
+                ("observation", part.get_observations()),
+                ("reward", part.get_rewards()),
+            ):
+                if not _is_finite(values):
+                    return (
+                        f"The environment returned a NaN or infinite {what} for agent {agent!r}. "
+                        "Mend the environment set with config.environment(...)."
+                    )
+    return None
+
+
 def _empty_mask(fragment: TeamFragment, module_id: str, layout: Layout) -> str | None:
     """The first agent that was to act and was allowed nothing.
 
@@ -90,6 +110,15 @@ def _empty_mask(fragment: TeamFragment, module_id: str, layout: Layout) -> str |
         f"{_at((t, e, k))}. A living agent needs at least one allowed choice (a no-op, say). Mend "
         f"the environment set with config.environment(...). {_KEPT}"
     )
+
+
+def _is_finite(values: Any) -> bool:
+    """Whether all numbers in nested dicts and lists are."""
+    if isinstance(values, dict):
+        values = list(values.values())
+    if isinstance(values, list):
+        return all(map(_is_finite, values))
+    return bool(np.isfinite(values).all())
 
 
 def _first_bad(array: np.ndarray, valid: np.ndarray) -> tuple[int, int, int] | None:

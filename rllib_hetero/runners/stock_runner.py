@@ -1,4 +1,4 @@
-"""RLlib's own env runner, with the two things that a team needs of it."""
+"""RLlib's own env runner, with what a team needs of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any
 import gymnasium as gym
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.annotations import override
 
-from rllib_hetero.errors import TeamError
+from rllib_hetero.errors import TeamDataError, TeamError
+from rllib_hetero.runners.checks import find_problem_in_episodes
+from rllib_hetero.runners.problems import TellsProblems
 
 STATE = "state"
 """Key in every agent's info under which this runner keeps the environment's state."""
 
 
-class StockTeamEnvRunner(MultiAgentEnvRunner):
+class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     """`MultiAgentEnvRunner`, with the team's return as `episode_return_mean` and with states.
 
     Configs put it in where a user asks for `MultiAgentEnvRunner`.
@@ -37,6 +40,17 @@ class StockTeamEnvRunner(MultiAgentEnvRunner):
                 f"The modules {stateful} keep a state. Recurrent policies run on the team env "
                 "runner only: remove config.env_runners(env_runner_cls=...)."
             )
+
+    @override(MultiAgentEnvRunner)
+    def sample(self, **kwargs: Any) -> list[MultiAgentEpisode]:
+        episodes = super().sample(**kwargs)
+        # Those of training are looked through by the algorithm.
+        if self.config.in_evaluation:
+            problem = find_problem_in_episodes(episodes)
+            if problem:
+                self._needs_initial_reset = True
+                raise TeamDataError(f"In evaluation: {problem}")
+        return episodes
 
     @override(MultiAgentEnvRunner)
     def _try_env_step(self, actions: Any) -> Any:

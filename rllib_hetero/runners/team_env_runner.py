@@ -45,6 +45,7 @@ from rllib_hetero.runners.finished import FinishedEpisodes
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.runners.hang_guard import HangGuard
 from rllib_hetero.runners.join import join
+from rllib_hetero.runners.problems import TellsProblems
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
@@ -75,7 +76,7 @@ def _few_threads(config: AlgorithmConfig) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class TeamEnvRunner(MultiAgentEnvRunner):
+class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     """Samples team fragments from E environments.
 
     Reset seeds come from (seed, runner, sub-environment, episode number) and exploration noise
@@ -223,6 +224,9 @@ class TeamEnvRunner(MultiAgentEnvRunner):
         Returns:
             A list of one fragment (of none, if no episodes are asked for). If an environment
             broke its own description, the fragment's `problem` says how.
+
+        Raises:
+            TeamDataError: In evaluation, whose fragments nobody reads, if an environment did so.
         """
         if self.env is None:
             raise ValueError(f"{self} has no environment to sample from.")
@@ -249,8 +253,11 @@ class TeamEnvRunner(MultiAgentEnvRunner):
                     quota[: num_episodes % self.num_envs] += 1
                     fragments = self._whole_episodes(quota, explore, random_actions)
             except TeamDataError as error:
-                self._needs_initial_reset = True
                 fragments = [self._empty_fragment(str(error))]
+        if fragments and fragments[0].problem:
+            self._needs_initial_reset = True
+            if self.config.in_evaluation:
+                raise TeamDataError(f"In evaluation: {fragments[0].problem}")
         make_callback(
             "on_sample_end",
             callbacks_objects=self._callbacks,

@@ -1,0 +1,51 @@
+"""Evaluation beside a training that must not notice it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from rllib_hetero.errors import TeamError
+from rllib_hetero.team import Team, differences
+
+
+def check_evaluation_team(trained: Team, played: Team, *, batched: bool) -> None:
+    """Whether the policies of the trained team can play the evaluation's environment.
+
+    Args:
+        trained: Of the training's environment.
+        played: Of the evaluation's.
+        batched: Whether that is batched by nature: its arrays go by the order of its agents.
+
+    Raises:
+        TeamError: With the differences, if they cannot.
+    """
+    unlike = differences(trained, played)
+    if batched and not unlike and trained.agents != played.agents:
+        unlike = [f"the order of agents is {list(played.agents)}, not {list(trained.agents)}"]
+    if unlike:
+        raise TeamError(
+            "The evaluation's environment has another team than the training's: "
+            f"{'; '.join(unlike)}. Mend it with "
+            "config.evaluation(evaluation_config={'env_config': {...}})."
+        )
+
+
+@contextmanager
+def global_randomness_kept() -> Iterator[None]:
+    """Leaves the process's own generators as they were.
+
+    RLlib seeds them whenever it makes a runner, and environments and modules may draw from them.
+    """
+    states = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
