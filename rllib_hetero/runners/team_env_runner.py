@@ -80,8 +80,9 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     """Samples team fragments from E environments.
 
     Reset seeds come from (seed, runner, sub-environment, episode number) and exploration noise
-    from (seed, runner, call number). Both counters are part of the state, so that a restored
-    runner goes on with the episodes and the noise that the uninterrupted one would have had.
+    from (seed, runner, number of the rollout). Both counters are part of the state, so that a
+    restored runner goes on with the episodes and the noise that the uninterrupted one would have
+    had.
     """
 
     @override(MultiAgentEnvRunner)

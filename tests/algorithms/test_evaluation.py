@@ -169,6 +169,8 @@ def test_in_a_remote_runner(ray_local, settings):
     with pytest.raises(TeamDataError, match=told):
         for _ in range(1000):  # These iterations are over before anything has come in.
             algo.train()
+    with pytest.raises(TeamError, match=r"'auto'.*config\.evaluation\(evaluation_duration=10\)"):
+        algo.evaluate()
     algo.config = algo.config.copy(copy_frozen=False)
     algo.config.evaluation_duration = 20
     for unit in ("episodes", "timesteps"):

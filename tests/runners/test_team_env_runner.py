@@ -316,6 +316,17 @@ def test_random_actions_are_uniform_in_the_space(normalize):
     assert actions_in_env(runner, "c").reshape(-1, 2).max(0).tolist() == [2, 1]
 
 
+def test_noise_follows_from_the_documented_key():
+    runner = runner_of(seed=3, worker_index=2)
+    dist = distribution_for(runner.config.layout.action_space("a"))
+    for draws_before in range(2):
+        (f,) = runner.sample(num_timesteps=8, explore=True)
+        rng = np.random.default_rng(np.random.SeedSequence([3, 2, 0, 1, draws_before]))
+        noise = dist.noise(rng, (4, 1, 2, 1))[:, 0]  # Agent a is alone in the first stack.
+        assert np.array_equal(f.actions["a"], dist.act(f.dist_inputs["a"], noise))
+        runner.sample(num_timesteps=8, explore=False)  # draws nothing
+
+
 # ---- metrics --------------------------------------------------------------------------------
 
 
