@@ -9,6 +9,7 @@ import ray
 import toys
 
 from rllib_hetero import HAPPOConfig
+from rllib_hetero.algorithms.off_policy.replay_data import ReplayData
 from rllib_hetero.runners.fragment import shard
 
 # The processes cannot import this file.
@@ -21,8 +22,12 @@ class Pair:
     def __init__(self):
         self._group = None
 
-    def __call__(self, config, state, data, *, repeat=1):
-        """State of the first learner and, of both, all weights, after updates on `data`."""
+    def __call__(self, config, state, data, *, repeat=1, train=None):
+        """State of the first learner and, of both, all weights, after updates on `data`.
+
+        `train` takes a learner, the fragments of all learners and its rank; on-policy by default.
+        """
+        train = train or train_on_policy
 
         def work(hosting):
             import torch.distributed as dist
@@ -32,8 +37,7 @@ class Pair:
             rank = dist.get_rank()
             for _ in range(repeat):
                 for fragments in data:
-                    own = shard(fragments, 2)[rank] or [fragments[0].select(range(0))]
-                    toys.update(learner, own)
+                    train(learner, fragments, rank)
             return rank, learner.get_state(), weights_of(learner)
 
         if self._group is None:
@@ -52,6 +56,17 @@ class Pair:
     def stop(self):
         if self._group is not None:
             self._group.shutdown()
+
+
+def train_on_policy(learner, fragments, rank):
+    own = shard(fragments, 2)[rank] or [fragments[0].select(range(0))]
+    toys.update(learner, own)
+
+
+def train_off_policy(learner, fragments, rank):
+    """Four updates, once each environment's steps are with the learner that is its home."""
+    own, _ = ReplayData.of(fragments, learner.config).shard(2)[rank]
+    learner.update(training_data=own, timesteps={}, num_updates=4)
 
 
 def weights_of(learner):

@@ -23,6 +23,15 @@ def test_readme_and_index_list_every_algorithm():
         assert algorithm_table() in path.read_text(), f"make tables: {path} is out of date"
 
 
+def test_each_family_has_a_table_of_its_own():
+    on_policy, off_policy = algorithm_table().split("**Off-policy**")
+    assert on_policy.startswith("**On-policy**")
+    for name, algorithm in ALGORITHMS.items():
+        family = algorithm.get_default_config().capabilities.family
+        assert (f"| `{name}` |" in on_policy) == (family == "on-policy")
+        assert (f"| `{name}` |" in off_policy) == (family == "off-policy")
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_has_a_page_that_says_what_it_can_be_used_with(name):
     text = page_of(name).read_text()

@@ -343,6 +343,14 @@ def small_config(
     return config
 
 
+def names_of(family):
+    """The registered algorithms of a family, "on-policy" or "off-policy"."""
+    from rllib_hetero import ALGORITHMS
+
+    every = {name: a.get_default_config().capabilities for name, a in ALGORITHMS.items()}
+    return sorted(name for name, capabilities in every.items() if capabilities.family == family)
+
+
 def make_learner(config, *, stir=True):
     """A built learner in this process, its weights (if stirred) all away from their start."""
     torch.manual_seed(0)

@@ -23,13 +23,19 @@ def capabilities_of(name: str) -> Capabilities:
 
 
 def algorithm_table() -> str:
-    """One row for each registered algorithm, as Markdown."""
+    """A table for each family, with a row for each registered algorithm, as Markdown."""
+    families = dict.fromkeys(capabilities_of(name).family for name in ALGORITHMS)
+    return "\n\n".join(f"**{f.capitalize()}**\n\n{_family_table(f)}" for f in families)
+
+
+def _family_table(family: str) -> str:
     rows = ["| algorithm | paper | update | correction | step | default sharing |"]
     rows.append("|---|---|---|---|---|---|")
     for name in ALGORITHMS:
         c = capabilities_of(name)
-        cells = (f"`{name}`", c.paper, c.update, c.correction, c.step, c.sharing)
-        rows.append(f"| {' | '.join(cells)} |")
+        if c.family == family:
+            cells = (f"`{name}`", c.paper, c.update, c.correction, c.step, c.sharing)
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -11,6 +11,7 @@ from toys import (
     all_weights,
     make_learner,
     make_runner,
+    names_of,
     sample,
     small_config,
     update,
@@ -21,7 +22,7 @@ from toys import (
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 
-every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
+every_algorithm = pytest.mark.parametrize("name", names_of("on-policy"))
 memories = pytest.mark.parametrize("memory", [None, "gru"])
 # With a state of its own, the critic does not see what stands in place of a dead agent.
 DYING = {"state": True, "dies": {"a": 2, "b": 3, "c": 4}, "end": "alternate"}

@@ -12,6 +12,7 @@ from toys import (
     all_weights,
     make_learner,
     make_runner,
+    names_of,
     sample,
     small_config,
     team_batch,
@@ -27,7 +28,7 @@ from rllib_hetero.learners.on_policy import trust_region
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 
 MASKED = ("b", "c", "d")  # Discrete, MultiDiscrete, Discrete; "a" has a Box
-every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
+every_algorithm = pytest.mark.parametrize("name", names_of("on-policy"))
 memories = pytest.mark.parametrize("memory", [None, "gru"])
 
 

@@ -18,6 +18,7 @@ from toys import (
     all_weights,
     make_learner,
     make_runner,
+    names_of,
     sample,
     small_config,
     team_batch,
@@ -139,7 +140,7 @@ def test_any_length_of_chunks_covers_every_row_once(length):
 
 
 @kinds
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", names_of("on-policy"))
 def test_the_learner_finds_the_log_probabilities_of_the_runner(name, kind):
     """Over two fragments, the second of which begins in the middle of episodes."""
     cls = type(ALGORITHMS[name].get_default_config())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
@@ -92,6 +93,11 @@ class OffPolicyConfig(TeamConfig):
         """
         super().training(**kwargs)
         if replay_buffer_config is not NotProvided:
+            if not isinstance(replay_buffer_config, Mapping):
+                self._value_error(
+                    f"`replay_buffer_config` must be a dict of {sorted(REPLAY_DEFAULTS)}, got "
+                    f"{replay_buffer_config!r}: config.training(replay_buffer_config={{...}})."
+                )
             self.replay_buffer_config = {**self.replay_buffer_config, **replay_buffer_config}
         return self.set_given(
             num_steps_sampled_before_learning_starts=num_steps_sampled_before_learning_starts,
@@ -204,6 +210,12 @@ class OffPolicyConfig(TeamConfig):
             )
         if given["alpha"] is not None:
             self._validate_priorities()
+        if self.replay_in_checkpoint not in (None, True, False):
+            self._value_error(
+                f"`replay_in_checkpoint` must be True, False or None, got "
+                f"{self.replay_in_checkpoint!r}. Set it with "
+                "config.training(replay_in_checkpoint=...)."
+            )
 
     def _validate_priorities(self) -> None:
         for key in ("alpha", "beta"):
@@ -225,17 +237,17 @@ class OffPolicyConfig(TeamConfig):
             least: The smallest number that is allowed.
             most: The largest.
         """
-        points = value if isinstance(value, (list, tuple)) else [(0, value)]
+        points = value if isinstance(value, (list, tuple)) else [(0, value), (1, value)]
         try:
-            numbers = [float(y) for _, y in points]
-            good = all(least <= y <= most for y in numbers)
-        except (TypeError, ValueError):
+            good = len(points) > 1 and points[0][0] == 0
+            good = good and all(least <= float(y) <= most for _, y in points)
+        except (TypeError, ValueError, IndexError):
             good = False
         if not good:
             self._value_error(
                 f"`{name}` is {value!r}, but must be a number in [{least}, {most}], or a schedule "
-                f"over environment steps of such numbers, [[0, a], [100_000, b]]. Mend it with "
-                f"config.training({name}=...)."
+                "over environment steps, from 0 on, of such numbers, [[0, a], [100_000, b]]. Mend "
+                f"it with config.training({name}=...)."
             )
         Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
 

@@ -1,0 +1,184 @@
+"""Settings of the off-policy algorithms that cannot be meant: one clear error, from validate()."""
+
+import math
+
+import numpy as np
+import pytest
+import toys
+from gymnasium.spaces import Box
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+
+from rllib_hetero import HADDPGConfig, HASACConfig, HATD3Config, MASACConfig, MATD3Config, TeamError
+
+
+class Unbounded(toys.TargetTeam):
+    """The second agent's actions have no bounds."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.action_spaces["p1"] = Box(-np.inf, np.inf, (2,), np.float32)
+
+
+class Upwards(toys.TargetTeam):
+    """The second agent's actions have lower bounds only."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.action_spaces["p1"] = Box(0.0, np.inf, (2,), np.float32)
+
+
+def config(cls=HATD3Config, env=toys.TargetTeam, **training):
+    settings = {
+        "train_batch_size_per_learner": 32,
+        "num_steps_sampled_before_learning_starts": 40,
+        "replay_buffer_config": {"capacity": 400},
+    }
+    return (
+        cls()
+        .environment(env)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=4, rollout_fragment_length=10)
+        .training(**settings | training)
+    )
+
+
+CAPACITY = r"config\.training\(replay_buffer_config=\{'capacity': "
+
+
+def held(capacity, **training):
+    return lambda: config(replay_buffer_config={"capacity": capacity}, **training)
+
+
+CASES = {
+    "minibatch larger than the replay": (
+        held(400, train_batch_size_per_learner=401),
+        rf"401 transitions.*only 400.*{CAPACITY}.*config\.training\(train_batch_size_per_learner=",
+    ),
+    "minibatch of all learners larger than the replay": (
+        lambda: held(400, train_batch_size_per_learner=201)().learners(num_learners=2),
+        rf"402 transitions.*only 400.*{CAPACITY}.*config\.training\(train_batch_size_per_learner=",
+    ),
+    "n-step longer than the ring": (
+        held(400, n_step=100),
+        rf"`n_step` 100 need more than the 100 steps.*{CAPACITY}.*config\.training\(n_step=",
+    ),
+    "rollout longer than the ring": (
+        held(39, num_steps_sampled_before_learning_starts=0),
+        rf"room for 9 steps of each of the 4.*{CAPACITY}.*config\.env_runners\(rollout_fragment",
+    ),
+    "start after the replay has wrapped": (
+        held(400, num_steps_sampled_before_learning_starts=401),
+        rf"starts after 401 steps.*{CAPACITY}.*num_steps_sampled_before_learning_starts=",
+    ),
+    **{
+        f"capacity {capacity!r}": (held(capacity), rf"capacity must be an integer.*{CAPACITY}")
+        for capacity in (0, -1, 1e6, "x", True, None)
+    },
+    "unknown keys of the replay": (
+        lambda: config(replay_buffer_config={"type": "PrioritizedEpisodeReplayBuffer"}),
+        r"Unknown keys \['type'\] in config\.training\(replay_buffer_config=.*'capacity'",
+    ),
+    "no dict for the replay": (
+        lambda: config(replay_buffer_config=1000),
+        r"`replay_buffer_config` must be a dict.*'capacity'.*got 1000.*config\.training\(",
+    ),
+    "priorities out of range": (
+        lambda: config(replay_buffer_config={"capacity": 400, "alpha": 1.5}),
+        r"`alpha` of the replay.*\[0, 1\], got 1\.5.*config\.training\(replay_buffer_config=",
+    ),
+    "a word for replay_in_checkpoint": (
+        lambda: config(replay_in_checkpoint="always"),
+        r"`replay_in_checkpoint` must be True, False or None.*'always'.*config\.training\(",
+    ),
+    "minibatch_size": (
+        lambda: config(minibatch_size=16),
+        r"`minibatch_size` has no meaning.*config\.training\(train_batch_size_per_learner=",
+    ),
+    "whole episodes": (
+        lambda: config().env_runners(batch_mode="complete_episodes"),
+        r"fixed number of steps.*config\.env_runners\(batch_mode=",
+    ),
+    "length of a rollout left open": (
+        lambda: config().env_runners(rollout_fragment_length="auto"),
+        r"`rollout_fragment_length`.*'auto'.*config\.env_runners\(rollout_fragment_length=",
+    ),
+    "stock runner": (
+        lambda: config().env_runners(env_runner_cls=MultiAgentEnvRunner),
+        r"team env runner only.*config\.env_runners\(env_runner_cls=",
+    ),
+    **{
+        f"{key} of {cls.__name__}": (
+            lambda cls=cls, key=key: config(cls).rl_module(model_config={key: "gru"}),
+            rf"Unknown keys \['{key}'\] in config\.rl_module\(model_config=",
+        )
+        for cls in (HADDPGConfig, HASACConfig)
+        for key in ("recurrent", "critic_recurrent")
+    },
+    **{
+        f"{env.__name__} actions of {cls.__name__}": (
+            lambda cls=cls, env=env: config(cls, env),
+            r"agent 'p1'.*no finite bounds.*tanh needs bounds.*Wrap the environment",
+        )
+        for cls in (HADDPGConfig, MATD3Config, HASACConfig, MASACConfig)
+        for env in (Unbounded, Upwards)
+    },
+    **{
+        f"{cls.__name__}: {name} = {value!r}": (
+            lambda cls=cls, name=name, value=value: config(cls, **{name: value}),
+            rf"`{name}` is .*, but must be an? .*config\.training\({name}=",
+        )
+        for cls, name, values in [
+            (HADDPGConfig, "tau", (0, -0.1, 1.01, math.nan, "x", None)),
+            (HADDPGConfig, "gamma", (-0.1, 1.1)),
+            (HADDPGConfig, "n_step", (0, 1.5, True)),
+            (HADDPGConfig, "training_intensity", (0, -2, None)),
+            (HADDPGConfig, "num_steps_sampled_before_learning_starts", (-1, 0.5)),
+            (HADDPGConfig, "target_network_update_freq", (0, 1.5)),
+            (HADDPGConfig, "td_huber_delta", (0, -0.5)),
+            (HADDPGConfig, "policy_delay", (0, 2.0)),
+            (HADDPGConfig, "actor_num_epochs", (0,)),
+            (HADDPGConfig, "gumbel_temperature", (0, -0.5)),
+            (HADDPGConfig, "exploration_noise", (-0.1, "x", None, [], [[0, 0.1]])),
+            (HADDPGConfig, "exploration_noise", ([[0, 0.1], [9, -0.1]], [[5, 0.1], [9, 0.1]])),
+            (HATD3Config, "target_noise", (-0.1, "x")),
+            (HATD3Config, "target_noise_clip", (-0.1, None)),
+            (HASACConfig, "initial_alpha", (0, -0.5)),
+            (HASACConfig, "alpha_lr", (-0.1, "x", [[0, 0.1]])),
+            (HASACConfig, "target_entropy", ("x", None)),
+            (HASACConfig, "target_entropy_fraction", (-0.1, 1.1)),
+        ]
+        for value in values
+    },
+    "noise of some modules only": (
+        lambda: config(exploration_noise={"p0": 0.1}),
+        r"`exploration_noise` names \['p0'\].*\['p0', 'p1'\].*config\.training\(exploration_noise=",
+    ),
+    "an order of another name": (
+        lambda: config(update_order="sorted"),
+        r"`update_order` is 'sorted'.*'random', 'cyclic'.*config\.training\(update_order=",
+    ),
+    **{
+        f"{name} of all at once": (
+            lambda name=name, value=value: config(MATD3Config, **{name: value}),
+            rf"MATD3 updates all actors at once.*config\.training\(.*{name}=",
+        )
+        for name, value in (("update_order", "cyclic"), ("actor_num_epochs", 2))
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_settings(case):
+    make, message = CASES[case]
+    with pytest.raises((ValueError, TeamError), match=f"(?s){message}"):
+        make().validate()
+
+
+@pytest.mark.parametrize("cls", [HADDPGConfig, HATD3Config, HASACConfig, MASACConfig, MATD3Config])
+def test_the_settings_around_are_good(cls):
+    """The tests above fail for their own reasons."""
+    config(cls).validate()
+
+
+def test_amounts_of_noise_may_differ_and_change():
+    noise = {"p0": 0.1, "p1": [[0, 0.5], [1_000, 0.05]]}
+    config(exploration_noise=noise, tau=1.0, target_network_update_freq=100).validate()

@@ -1,0 +1,76 @@
+"""Small games of which the best is known: what the off-policy learners make of them in seconds."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from off_policy_toys import off_policy_config, update
+from toys import MatrixTeam, TargetTeam, make_learner, make_runner, sample
+
+from rllib_hetero import HADDPGConfig, HASACConfig, HATD3Config, MADDPGConfig, MATD3Config
+
+
+class MeetingTeam(TargetTeam):
+    """The shared reward is -(a_1 + x + y - 1)^2 - (a_1 - x)^2 - (x - y)^2, with a_2 = (x, y).
+
+    The best is 0, where all are 1/3; no agent knows what is good without the other.
+    """
+
+    def step(self, action_dict):
+        (a,), (x, y) = action_dict["p0"], action_dict["p1"]
+        _, rewards, *ends = super().step(action_dict)
+        reward = -float((a + x + y - 1.0) ** 2 + (a - x) ** 2 + (x - y) ** 2)
+        return self._observe(), dict.fromkeys(rewards, reward), *ends
+
+
+def train(cls, env, env_config=None, *, rounds, **settings):
+    """A learner after so many rounds of 80 steps and 20 updates; the first steps are random."""
+    training = {"lr": 3e-3, "critic_lr": 1e-2, "adam_epsilon": 1e-8, "gamma": 0.5, "tau": 0.1}
+    training |= {"train_batch_size_per_learner": 64, "replay_buffer_config": {"capacity": 4_000}}
+    config = off_policy_config(
+        cls, env, env_config, num_envs=8, steps=10, model={"hidden_sizes": [32]},
+        **training | settings,
+    )  # fmt: skip
+    learner, runner = make_learner(config, stir=False), make_runner(config)
+    fragments = runner.sample(random_actions=True)
+    for _ in range(rounds):
+        update(learner, fragments, 20)
+        fragments = sample(runner, learner)
+    return learner, runner
+
+
+def greedy_rewards(runner, learner):
+    sample(runner, learner)
+    (f,) = runner.sample(explore=False)
+    return f.rewards[..., 0]
+
+
+@pytest.mark.parametrize("cls", [HADDPGConfig, HATD3Config, MADDPGConfig, MATD3Config])
+def test_continuous_actions_meet_at_their_optimum(cls):
+    # Doing nothing pays -1, random play about -3.
+    learner, runner = train(cls, MeetingTeam, rounds=30)
+    assert greedy_rewards(runner, learner).min() > -0.03
+
+
+@pytest.mark.parametrize("cls", [HADDPGConfig, MADDPGConfig])
+def test_choices_drawn_by_gumbel_softmax_find_the_best_pair(cls):
+    # The best pair is not made of what is best beside random play: 2.5 against 7/3 on average.
+    payoff = [[5.0, 0.0, 1.0], [0.0, 3.0, 2.0], [1.0, 2.0, 2.0]]
+    learner, runner = train(cls, MatrixTeam, {"payoff": payoff}, rounds=15)
+    assert (greedy_rewards(runner, learner) == 5.0).all()
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.8])
+def test_entropy_reaches_its_target(fraction):
+    """From a temperature too low for the one and too high for the other."""
+    learner, _ = train(
+        HASACConfig, MatrixTeam, {"payoff": [0.0, 0.4, 0.8, 1.2]}, rounds=40,
+        initial_alpha=0.3, alpha_lr=0.02, target_entropy_fraction=fraction,
+    )  # fmt: skip
+    with torch.no_grad():
+        logits = learner.policy_outputs("p0", torch.ones(1, 1))
+    entropy = float(torch.distributions.Categorical(logits=logits).entropy())
+    assert entropy == pytest.approx(fraction * math.log(4), abs=0.12)
+    # It goes to the better choices.
+    assert np.all(np.diff(logits[0].numpy()) > 0)
