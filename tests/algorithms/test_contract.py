@@ -177,9 +177,7 @@ def test_trains_with_remote_runners_and_two_learners(name):
 def test_teams_with_a_memory(name, tmp_path):
     """Trains, evaluates, is restored to the bit, and its checkpoint remembers within an episode."""
     model = {"recurrent": "gru", "critic_recurrent": "lstm", "max_seq_len": 3}
-    config = config_for(
-        name, toys.MemoryTeam, {"length": 4}, model=model, steps=64
-    )
+    config = config_for(name, toys.MemoryTeam, {"length": 4}, model=model, steps=64)
     if refused(capabilities_of(name).recurrent, config, "recurrent"):
         return
     algo = config.build_algo()
