@@ -10,9 +10,12 @@ from rllib_hetero.algorithms.off_policy.had3qn import HAD3QN, HAD3QNConfig
 from rllib_hetero.algorithms.off_policy.haddpg import HADDPG, HADDPGConfig
 from rllib_hetero.algorithms.off_policy.hasac import HASAC, HASACConfig
 from rllib_hetero.algorithms.off_policy.hatd3 import HATD3, HATD3Config
+from rllib_hetero.algorithms.off_policy.iql import IQL, IQLConfig
 from rllib_hetero.algorithms.off_policy.maddpg import MADDPG, MADDPGConfig
 from rllib_hetero.algorithms.off_policy.masac import MASAC, MASACConfig
 from rllib_hetero.algorithms.off_policy.matd3 import MATD3, MATD3Config
+from rllib_hetero.algorithms.off_policy.qmix import QMIX, QMIXConfig
+from rllib_hetero.algorithms.off_policy.vdn import VDN, VDNConfig
 from rllib_hetero.algorithms.on_policy.a2po import A2PO, A2POConfig
 from rllib_hetero.algorithms.on_policy.armappo import ARMAPPO, ARMAPPOConfig
 from rllib_hetero.algorithms.on_policy.bppo import BPPO, BPPOConfig
@@ -40,7 +43,7 @@ from rllib_hetero.team import Team
 __version__ = "0.1.0.dev0"
 
 _ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
-_OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC)
+_OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC, QMIX, VDN, IQL)
 
 ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY)}
 """Every algorithm by the name it is registered under."""
@@ -61,11 +64,14 @@ __all__ = [
     "HASAC",
     "HATD3",
     "HATRPO",
+    "IQL",
     "MAA2C",
     "MADDPG",
     "MAPPO",
     "MASAC",
     "MATD3",
+    "QMIX",
+    "VDN",
     "A2POConfig",
     "ARMAPPOConfig",
     "BPPOConfig",
@@ -79,6 +85,7 @@ __all__ = [
     "HASACConfig",
     "HATD3Config",
     "HATRPOConfig",
+    "IQLConfig",
     "MAA2CConfig",
     "MADDPGConfig",
     "MAPPOConfig",
@@ -89,6 +96,7 @@ __all__ = [
     "Outcome",
     "PettingZooTeamEnv",
     "PolicyChange",
+    "QMIXConfig",
     "Report",
     "SequentialLearner",
     "Team",
@@ -96,6 +104,7 @@ __all__ = [
     "TeamError",
     "TeamPolicies",
     "TrustRegionLearner",
+    "VDNConfig",
     "VectorTeamEnv",
     "check_env",
     "load_policies",

@@ -119,6 +119,17 @@ class Team:
         )
 
     @property
+    def equal_spaces(self) -> bool:
+        """Whether all agents could share one module."""
+        first = self.agents[0]
+        return all(
+            self.observation_spaces[a] == self.observation_spaces[first]
+            and self.action_spaces[a] == self.action_spaces[first]
+            and (a in self.masked) == (first in self.masked)
+            for a in self.agents
+        )
+
+    @property
     def critic_space(self) -> Box:
         """The critic's input: the state's Box, or that of all observations concatenated."""
         if self.state_space is not None:

@@ -21,6 +21,7 @@ from torch import nn
 ACTIONS = {
     "box": Box(-1.0, 1.0, (2,), np.float32),
     "discrete": Discrete(4),
+    "three": Discrete(3),
     "multi": MultiDiscrete([3, 2]),
 }
 ULP = torch.finfo(torch.float32).eps  # the relative distance of neighbouring numbers

@@ -137,8 +137,8 @@ def td_lambda_targets(
     Args:
         rewards: [B, L] or, with agents or critics behind, [B, L, ...].
         next_values: V'_t, the value of the state after step t; of the shape of `rewards`.
-        discounts: [B, L] d_t: gamma, or 0 where step t terminated. The next value is not read
-            there: it may be NaN.
+        discounts: d_t, [B, L] or of the shape of `rewards`: gamma, or 0 where step t terminated.
+            The next value is not read there: it may be NaN.
         filled: [B, L] bool, True for the piece's steps, which come first. What is behind them is
             not read.
         lambda_: 0 is one-step TD, 1 the return up to the last step and its bootstrap.
@@ -152,8 +152,13 @@ def td_lambda_targets(
     Reference:
         Sutton and Barto, "Reinforcement Learning", 2nd edition, eq. 12.3, recursively.
     """
-    same_shape(rank=2, discounts=discounts, filled=filled)
+    same_shape(rank=2, filled=filled)
     same_shape(rewards=rewards, next_values=next_values)
+    if discounts.shape not in (filled.shape, rewards.shape):
+        raise ValueError(
+            f"Discounts must have the shape of `filled`, {tuple(filled.shape)}, or of the rewards, "
+            f"got {tuple(discounts.shape)}."
+        )
     if rewards.shape[:2] != filled.shape:
         raise ValueError(
             f"Rewards must begin with the axes of `filled`, {tuple(filled.shape)}, got "
@@ -163,9 +168,9 @@ def td_lambda_targets(
         raise ValueError(f"`filled` must be bool, got {filled.dtype}.")
     behind = (1,) * (rewards.ndim - 2)
     goes_on = torch.cat([filled[:, 1:], torch.zeros_like(filled[:, :1])], dim=1)
-    goes_on, discounts, filled = (
-        x.reshape(*x.shape, *behind) for x in (goes_on, discounts, filled)
-    )
+    if discounts.ndim == 2:
+        discounts = discounts.reshape(*discounts.shape, *behind)
+    goes_on, filled = (x.reshape(*x.shape, *behind) for x in (goes_on, filled))
     decay = torch.where(goes_on, lambda_ * discounts, 0.0)
     bootstrap = torch.where(discounts != 0, (discounts - decay) * next_values, 0.0)
     targets = torch.where(filled, rewards + bootstrap, 0.0)

@@ -93,7 +93,15 @@ class SumMixer(nn.Module):
         return q.sum(-1)
 
 
-MIXERS = ("monotonic", "sum")
+class NoMixer(nn.Module):
+    """Every agent's value on its own."""
+
+    def forward(self, q: Tensor, state: Tensor) -> Tensor:
+        """The values (..., n) as they are."""
+        return q
+
+
+MIXERS = ("monotonic", "sum", "none")
 
 
 class TeamMixer(TorchRLModule):
@@ -108,7 +116,7 @@ class TeamMixer(TorchRLModule):
         (state_size,), (n,) = self.observation_space.shape, self.action_space.shape
         if model[MIXER] not in MIXERS:
             raise ValueError(f"Unknown mixer {model[MIXER]!r}; one of {MIXERS} is needed.")
-        self.mixer: nn.Module = SumMixer()
+        self.mixer: nn.Module = NoMixer() if model[MIXER] == "none" else SumMixer()
         if model[MIXER] == "monotonic":
             self.mixer = MonotonicMixer(
                 n,
@@ -129,7 +137,7 @@ class TeamMixer(TorchRLModule):
                 read.
 
         Returns:
-            (...) Q_tot.
+            (...) Q_tot; (..., n) where nothing is mixed.
         """
         return self.mixer(torch.where(active, q, 0.0), state)
 
@@ -138,11 +146,11 @@ class TeamMixer(TorchRLModule):
         return self.target_mixer(torch.where(active, q, 0.0), state)
 
     def target_pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """(target, online) of every parameter; none of a sum."""
+        """(target, online) of every parameter; only a monotonic mixer has any."""
         return pairs(self.target_mixer, self.mixer)
 
     def q_parameters(self) -> list[nn.Parameter]:
-        """What the loss of the values trains; none of a sum."""
+        """What the loss of the values trains; only a monotonic mixer has any."""
         return list(self.mixer.parameters())
 
 

@@ -65,14 +65,7 @@ class MAPPOConfig(OnPolicyConfig):
     def _sharing(self, team: Team) -> ParameterSharing:
         if self.parameter_sharing != "auto":
             return super()._sharing(team)
-        first = team.agents[0]
-        equal = all(
-            team.observation_spaces[a] == team.observation_spaces[first]
-            and team.action_spaces[a] == team.action_spaces[first]
-            and (a in team.masked) == (first in team.masked)
-            for a in team.agents
-        )
-        return "full" if equal else "none"
+        return "full" if team.equal_spaces else "none"
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:

@@ -18,8 +18,8 @@ class GradientStep:
     """One gradient step of one or several modules.
 
     Attributes:
-        policy_batches: Module id to what gives its loss. (RLlib's name: its loop over minibatches
-            hands this to `Learner._update`.)
+        policy_batches: Module id to what gives its loss; None where another one's loss is its own,
+            too. (RLlib's name: its loop over minibatches hands this to `Learner._update`.)
     """
 
-    policy_batches: dict[ModuleID, Loss]
+    policy_batches: dict[ModuleID, Loss | None]

@@ -59,6 +59,7 @@ class OffPolicyLearner(TeamLearner):
             num_columns=len(self._columns),
             folder=config.replay_buffer_config["folder"],
             device=self._device,
+            **self.replay_settings(),
         )
         self._parameters_of = {
             m: [p for p in self.module[m].parameters() if p.requires_grad]
@@ -114,7 +115,7 @@ class OffPolicyLearner(TeamLearner):
         for fragment in training_data.episodes:
             column = first_column(fragment, training_data.num_envs) - self._columns.start
             self.replay.add(fragment, column)
-        before, total = counts_of_learners(len(self.replay))
+        _, total = counts_of_learners(len(self.replay))
         self.metrics.log_value((ALL_MODULES, REPLAY_ROWS), total, window=1)
         fill = total / (self.config.rows_per_env * self.config.num_envs)
         self.metrics.log_value((ALL_MODULES, REPLAY_FILL), fill, window=1)
@@ -125,8 +126,6 @@ class OffPolicyLearner(TeamLearner):
             *args,
             training_data=training_data,
             num_updates=num_updates,
-            before=before,
-            total=total,
             **kwargs,
         )
 
@@ -137,17 +136,17 @@ class OffPolicyLearner(TeamLearner):
 
     @override(Learner)
     def _create_iterator_if_necessary(
-        self, *, num_updates: int, before: int, total: int, **kwargs: Any
+        self, *, num_updates: int, **kwargs: Any
     ) -> Iterator[GradientStep]:
-        config, size = self.config, self.config.total_train_batch_size
+        config, held = self.config, self.num_drawable()
+        before, total = counts_of_learners(held)
         for _ in range(num_updates):
             # All learners draw the same rows, and the same noise for them; each takes its own.
-            drawn = uniform(self.seed_of_update(1), total, size)
-            own = (drawn >= before) & (drawn < before + len(self.replay))
+            drawn = uniform(self.seed_of_update(1), total, self.draws_per_update)
+            own = (drawn >= before) & (drawn < before + held)
             self._own = slice(None) if own.all() else torch.from_numpy(np.flatnonzero(own))
             self._noise = torch.Generator().manual_seed(_as_seed(self.seed_of_update(2)))
-            rows = drawn[own] - before
-            batch = self.replay.take(rows, n_step=config.n_step, gamma=config.gamma)
+            batch = self.take(drawn[own] - before)
             yield from self.update_on(batch)
             if self.num_updates % config.target_update_interval == 0:
                 with torch.no_grad():  # Or each target would remember all that it ever was.
@@ -155,7 +154,7 @@ class OffPolicyLearner(TeamLearner):
             self.num_updates += 1
         self._log_updates(num_updates)
 
-    def update_on(self, batch: JointBatch) -> Iterator[GradientStep]:
+    def update_on(self, batch: Any) -> Iterator[GradientStep]:
         """Yields the gradient steps of one update of the team.
 
         Args:
@@ -163,11 +162,33 @@ class OffPolicyLearner(TeamLearner):
         """
         raise NotImplementedError
 
+    # ---- what is drawn: transitions, unless a subclass has it otherwise ---------------------
+
+    def replay_settings(self) -> dict[str, Any]:
+        """What else the replay is to keep: arguments of `JointReplay`."""
+        return {}
+
+    def num_drawable(self) -> int:
+        """How many there are to draw from in this learner's replay."""
+        return len(self.replay)
+
+    @property
+    def draws_per_update(self) -> int:
+        """How many all learners together draw for an update."""
+        return self.config.total_train_batch_size
+
+    def take(self, indices: np.ndarray) -> Any:
+        """Those with these indices (b,), below `num_drawable`: part of a minibatch."""
+        config = self.config
+        return self.replay.take(indices, n_step=config.n_step, gamma=config.gamma)
+
     # ---- one gradient step ------------------------------------------------------------------
 
     @override(TorchLearner)
-    def _update(self, batch: dict[ModuleID, Loss]) -> tuple[Any, dict[ModuleID, Tensor], dict]:
-        losses = {m: loss() for m, loss in batch.items()}
+    def _update(
+        self, batch: dict[ModuleID, Loss | None]
+    ) -> tuple[Any, dict[ModuleID, Tensor], dict]:
+        losses = {m: loss() for m, loss in batch.items() if loss is not None}
         parameters = [p for m in batch for p in self._parameters_of[m]]
         # Not `backward`: an actor's loss goes through the critic, whose weights need no gradient.
         gradients = torch.autograd.grad(
@@ -175,7 +196,7 @@ class OffPolicyLearner(TeamLearner):
         )
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = gradient
-        for m in losses:
+        for m in batch:
             moved = [p for p in self._parameters_of[m] if p.grad is not None]
             sum_gradients(moved)
             self.postprocess_gradients_for_module(
