@@ -45,6 +45,7 @@ _OFF_POLICY = {
 }
 _DETERMINISTIC = {**_OFF_POLICY, "exploration_noise": tune.uniform(0.05, 0.2)}
 _TWIN_DELAYED = {**_DETERMINISTIC, "policy_delay": tune.choice([2, 4, 8])}
+_DECOMPOSED = {**_LR, "lambda_": tune.choice([0.0, 0.6]), "gamma": tune.uniform(0.95, 0.99)}
 _SOFT = {**_OFF_POLICY, "alpha_lr": tune.loguniform(1e-4, 1e-3)}
 
 SPACES: Mapping[str, Space] = {
@@ -65,6 +66,9 @@ SPACES: Mapping[str, Space] = {
     "MATD3": _TWIN_DELAYED,
     "HASAC": _SOFT,
     "MASAC": _SOFT,
+    "QMIX": _DECOMPOSED,
+    "VDN": _DECOMPOSED,
+    "IQL": _DECOMPOSED,
     "HAD3QN": {**_LR, "critic_lr": tune.loguniform(3e-4, 2e-3), "gamma": tune.uniform(0.9, 0.99)},
 }
 """Algorithm to its default space."""

@@ -39,7 +39,7 @@ class OffPolicyConfig(TeamConfig):
         self.lr = 5e-4
         self.critic_lr: Any = 1e-3
         self.adam_epsilon = 1e-8
-        self.grad_clip = None
+        self.grad_clip: float | None = None
         self.grad_clip_by = "global_norm"
         self.gamma = 0.99
         self.train_batch_size_per_learner = 1000
