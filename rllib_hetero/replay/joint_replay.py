@@ -17,16 +17,14 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.replay.batches import JointBatch, JointSequences
-from rllib_hetero.replay.finals import FinalRows
+from rllib_hetero.replay.files import ReplayFiles
 from rllib_hetero.replay.packing import Packing
 from rllib_hetero.replay.rings import Rings
-from rllib_hetero.replay.tables import Table, in_files
+from rllib_hetero.replay.rows import GOES_ON, TERMINATED, Rows
+from rllib_hetero.replay.tables import in_files
 from rllib_hetero.replay.windows import Windows
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.team import Layout
-
-GOES_ON, TERMINATED = -1, -2
-"""How a row's step ended; another number is where the true final observation is kept."""
 
 
 class JointReplay:
@@ -80,20 +78,16 @@ class JointReplay:
         self._device = torch.device(device)
         self._rings = Rings(num_columns, capacity // num_columns)
         allocate = np.zeros if folder is None else in_files(folder)
-        widths, slots = self._packing.widths, self._rings.num_slots
-        # The last row of each table stands for what is not there.
-        self._nothing = slots
-        self._seen = Table(allocate, slots + 1, widths["seen"], np.float32)
-        self._flags = Table(allocate, slots + 1, widths["flags"], bool)
-        self._acted = Table(allocate, slots + 1, widths["acted"], np.float32)
-        self._rewards = Table(allocate, slots + 1, widths["rewards"], np.float32)
-        self._flags.array[slots] = self._packing.nobody()
-        self._ends = allocate((slots,), np.int32)
-        self._ends[:] = GOES_ON
-        self._finals = FinalRows(allocate, widths)
+        self._rows = Rows(self._packing, self._rings.num_slots, allocate)
         self._windows = None
         if sequence_length is not None:
             self._windows = Windows(self._rings, sequence_length, allocate)
+        signature = {
+            "agents": [str(a) for a in layout.team.agents],
+            "widths": self._packing.widths,
+            "sequence_length": sequence_length,
+        }
+        self._files = ReplayFiles(self._rings, self._rows, self._windows, signature)
         # Of each column's last fragment: the runner, its environment, and the rollout's number.
         self._sources = np.full((num_columns, 3), -1, np.int64)
 
@@ -113,10 +107,7 @@ class JointReplay:
     @property
     def nbytes(self) -> int:
         """Bytes of all rows, used or not, and of the final observations."""
-        tables = (self._seen, self._flags, self._acted, self._rewards)
-        windows = self._windows.nbytes if self._windows is not None else 0
-        rows = sum(t.array.nbytes for t in tables) + self._ends.nbytes
-        return rows + self._finals.nbytes + windows
+        return self._rows.nbytes + (0 if self._windows is None else self._windows.nbytes)
 
     # ---- fragments in ------------------------------------------------------------------------
 
@@ -147,11 +138,8 @@ class JointReplay:
         places = self._rings.place(ring, number)[kept]
         follow = self._rings.place(ring, self._rings.written[columns] + count)
         self._clear(np.concatenate([places, follow]))
-        self._seen.array[places] = seen[kept]
-        self._write(fragment, kept, places)
-        packing = self._packing
-        self._seen.array[follow] = packing.seen(fragment.last_observations, fragment.last_state)
-        self._flags.array[follow] = packing.flags(fragment.last_active, fragment.last_action_masks)
+        self._rows.write(places, self._packed(fragment, seen, kept))
+        self._promise(follow, fragment)
         if self._windows is not None:
             self._windows.add(fragment, columns, follows, kept, places)
         self._rings.push(columns, count)
@@ -177,7 +165,7 @@ class JointReplay:
         # A runner made anew counts from 0 again: what comes must be what was said to follow.
         rings = self._rings
         promised = rings.place(np.arange(columns.start, columns.stop), rings.written[columns])
-        as_promised = (self._seen.array[promised] == first).all(1)
+        as_promised = (self._rows.tables["seen"].array[promised] == first).all(1)
         # Failed in its first step, the episode goes on no more.
         return in_turn & as_promised & fragment.continues & fragment.valid[0]
 
@@ -186,30 +174,40 @@ class JointReplay:
         rings = self._rings
         columns = columns[rings.counts[columns] > 0]
         newest = rings.place(columns, rings.written[columns] - 1)
-        going = self._ends[newest] == GOES_ON
-        newest, columns = newest[going], columns[going]
-        after = rings.place(columns, rings.written[columns])
-        self._ends[newest] = self._finals.add(self._seen.array[after], self._flags.array[after])
+        self._rows.cut(newest, rings.place(columns, rings.written[columns]))
 
     def _clear(self, places: np.ndarray) -> None:
         """Forgets the rows that lie there."""
-        ends = self._ends[places]
-        self._finals.free(ends[ends >= 0])
-        self._ends[places] = GOES_ON
+        self._rows.clear(places)
         if self._windows is not None:
             self._windows.clear(places)
 
-    def _write(self, fragment: TeamFragment, kept: np.ndarray, places: np.ndarray) -> None:
+    def _packed(
+        self, fragment: TeamFragment, seen: np.ndarray, kept: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The fragment's rows that are kept (T, E); `seen` is packed already."""
         packing, finals = self._packing, fragment.finals
-        ends = np.where(fragment.terminated, TERMINATED, GOES_ON).astype(np.int32)
-        used = kept[finals.step, finals.env]
-        seen = packing.seen(finals.observations, finals.state)[used]
-        flags = packing.flags(finals.active, finals.action_masks)[used]
-        ends[finals.step[used], finals.env[used]] = self._finals.add(seen, flags)
-        self._ends[places] = ends[kept]
-        self._flags.array[places] = packing.flags(fragment.active, fragment.action_masks)[kept]
-        self._acted.array[places] = packing.acted(fragment.actions, fragment.log_probs)[kept]
-        self._rewards.array[places] = packing.rewards(fragment.rewards)[kept]
+        ends = np.where(fragment.terminated, TERMINATED, GOES_ON)
+        ends[finals.step, finals.env] = np.arange(len(finals.step))
+        ends = ends[kept]
+        cut = ends[ends >= 0]
+        return {
+            "seen": seen[kept],
+            "flags": packing.flags(fragment.active, fragment.action_masks)[kept],
+            "acted": packing.acted(fragment.actions, fragment.log_probs)[kept],
+            "rewards": packing.rewards(fragment.rewards)[kept],
+            "ends": ends,
+            "final_seen": packing.seen(finals.observations, finals.state)[cut],
+            "final_flags": packing.flags(finals.active, finals.action_masks)[cut],
+        }
+
+    def _promise(self, places: np.ndarray, fragment: TeamFragment) -> None:
+        """Writes there what follows the newest rows."""
+        tables, packing = self._rows.tables, self._packing
+        tables["seen"].array[places] = packing.seen(fragment.last_observations, fragment.last_state)
+        tables["flags"].array[places] = packing.flags(
+            fragment.last_active, fragment.last_action_masks
+        )
 
     # ---- batches out -------------------------------------------------------------------------
 
@@ -234,15 +232,16 @@ class JointReplay:
         walk, ends, last = self._walk(ring, number, n_step)
         end = ends[np.arange(len(last)), last]
         powers = gamma ** np.arange(n_step + 1)
+        every = self._rows.tables["rewards"].array
         weights = np.where(np.arange(n_step) <= last[:, None], powers[:-1], 0.0)
-        rewards = np.einsum("bt,btk->bk", weights, self._rewards.array.take(walk, axis=0))
+        rewards = np.einsum("bt,btk->bk", weights, every.take(walk, axis=0))
         discount = np.where(end == TERMINATED, 0.0, powers[last + 1])
 
         after = self._rings.place(ring, number + last + 1)
-        after[end == TERMINATED] = self._nothing
+        after[end == TERMINATED] = self._rows.nothing
         places = np.stack([walk[:, 0], after])
         seen, flags = self._look(places, np.stack([np.full_like(end, GOES_ON), end]))
-        acted = self._send(self._acted.take(places[0]))
+        acted = self._send(self._rows.tables["acted"].take(places[0]))
         sums = self._send(torch.from_numpy(rewards.astype(np.float32)))
         packing = self._packing
         return JointBatch(
@@ -287,15 +286,16 @@ class JointReplay:
         filled = np.arange(windows.length) <= last[:, None]
 
         after = self._rings.place(ring, number + last + 1)
-        after[end == TERMINATED] = self._nothing
-        inside = np.where(filled, walk, self._nothing)
-        places = np.pad(inside, ((0, 0), (0, 1)), constant_values=self._nothing)
+        nothing = self._rows.nothing
+        after[end == TERMINATED] = nothing
+        inside = np.where(filled, walk, nothing)
+        places = np.pad(inside, ((0, 0), (0, 1)), constant_values=nothing)
         places[np.arange(len(last)), last + 1] = after
         finals = np.full(places.shape, GOES_ON, np.int32)
         finals[np.arange(len(last)), last + 1] = end
         seen, flags = self._look(places, finals)
-        acted = self._send(self._acted.take(inside))
-        rewards = self._send(self._rewards.take(inside))
+        acted = self._send(self._rows.tables["acted"].take(inside))
+        rewards = self._send(self._rows.tables["rewards"].take(inside))
         packing = self._packing
         return JointSequences(
             observations=packing.observations(seen),
@@ -310,6 +310,45 @@ class JointReplay:
             log_probs=packing.log_probs(acted),
         )
 
+    # ---- checkpoints -------------------------------------------------------------------------
+
+    def save(self, folder: str | Path, previous: str | Path | None = None) -> None:
+        """Writes the rows to a folder, which need not exist.
+
+        Args:
+            folder: Where to.
+            previous: The folder of an earlier save: of its files, those that still hold rows are
+                hard-linked. What cannot be linked is written again.
+
+        Raises:
+            OSError: If not all could be written. What was is removed again, and earlier folders
+                are whole.
+        """
+        self._files.write(Path(folder), None if previous is None else Path(previous))
+
+    def restore(
+        self, folder: str | Path, columns: range | None = None, first_column: int = 0
+    ) -> None:
+        """Reads rows that `save` wrote.
+
+        Rows have the same indices as they had, and give the same batches, if the capacity is the
+        same; of a smaller one, the newest rows are kept. Environments cannot be saved, so that
+        every episode that was under way is cut.
+
+        Args:
+            folder: Where from.
+            columns: Which of its columns; all if None.
+            first_column: To which columns of this replay: these and the following.
+
+        Raises:
+            ValueError: If the folder is not whole, or of another team, or has no such columns.
+                Where a file cannot be read, the columns that were to be read into are empty.
+        """
+        # What comes next goes on with nothing that was read.
+        self._sources[self._files.read(Path(folder), columns, first_column)] = -1
+
+    # ---- rows on their way out ---------------------------------------------------------------
+
     def _walk(
         self, ring: np.ndarray, number: np.ndarray, most: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -320,24 +359,14 @@ class JointReplay:
             the last one that was reached. What lies behind it belongs to other episodes.
         """
         places = self._rings.walk(ring, number, most)
-        ends = self._ends.take(places)
+        ends = self._rows.ends.take(places)
         newest = self._rings.written[ring] - 1 - number
         stop = (ends != GOES_ON) | (np.arange(most) >= newest[:, None])
         stop[:, -1] = True
         return places, ends, stop.argmax(1)
 
     def _look(self, places: np.ndarray, ends: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What is seen (..., width) and the flags there, or in the true final observations.
-
-        Args:
-            places: Where the rows lie.
-            ends: Where not negative, which final observation is asked for instead.
-        """
-        seen, flags = self._seen.take(places), self._flags.take(places)
-        cut = np.nonzero(ends >= 0)
-        # Through numpy, which writes to rows in half the time.
-        seen.numpy()[cut] = self._finals.seen.array.take(ends[cut], axis=0)
-        flags.numpy()[cut] = self._finals.flags.array.take(ends[cut], axis=0)
+        seen, flags = self._rows.look(places, ends)
         return self._send(seen), self._send(flags)
 
     def _send(self, tensor: Tensor) -> Tensor:

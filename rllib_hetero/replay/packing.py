@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,10 +37,18 @@ class Packing:
 
     Attributes:
         widths: Table to its number of columns.
+        dtypes: Table to the dtype of its numbers.
 
     Raises:
         ValueError: For agents that act in sequence.
     """
+
+    dtypes: ClassVar[dict[str, Any]] = {
+        "seen": np.float32,
+        "flags": bool,
+        "acted": np.float32,
+        "rewards": np.float32,
+    }
 
     def __init__(self, layout: Layout, *, individual_rewards: bool, keep_log_probs: bool) -> None:
         if layout.autoregressive:

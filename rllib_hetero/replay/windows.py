@@ -19,6 +19,9 @@ class Windows:
         length: L.
         allocate: Makes the memory.
 
+    Attributes:
+        begins: (N,) bool, whether a stretch begins in the row that lies there.
+
     Raises:
         ValueError: If L steps are more than a ring has rows.
     """
@@ -31,7 +34,7 @@ class Windows:
             )
         self.length = length
         self._rings = rings
-        self._begins = allocate((rings.num_slots,), bool)
+        self.begins = allocate((rings.num_slots,), bool)
         self._step = np.zeros(len(rings.counts), np.int64)  # of each column's next row
         self._rows: np.ndarray | None = None
 
@@ -44,7 +47,7 @@ class Windows:
 
     @property
     def nbytes(self) -> int:
-        return self._begins.nbytes
+        return self.begins.nbytes
 
     def add(
         self,
@@ -70,15 +73,20 @@ class Windows:
             begins[t] = step % self.length == 0
             step = np.where(over[t], 0, step + 1)
         self._step[columns] = step
-        self._begins[places] = begins[kept]
+        self.begins[places] = begins[kept]
+        self._rows = None
+
+    def restore(self, places: np.ndarray, begins: np.ndarray) -> None:
+        """Rows that were read from a checkpoint."""
+        self.begins[places] = begins
         self._rows = None
 
     def clear(self, places: np.ndarray) -> None:
         """The rows that lie there are gone."""
-        self._begins[places] = False
+        self.begins[places] = False
         self._rows = None
 
     def _indices(self) -> np.ndarray:
         if self._rows is None:
-            self._rows = np.sort(self._rings.order(np.flatnonzero(self._begins)))
+            self._rows = np.sort(self._rings.order(np.flatnonzero(self.begins)))
         return self._rows
