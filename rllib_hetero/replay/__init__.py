@@ -3,5 +3,15 @@
 from rllib_hetero.replay.batches import JointBatch, JointSequences
 from rllib_hetero.replay.draws import own, uniform
 from rllib_hetero.replay.joint_replay import JointReplay
+from rllib_hetero.replay.memory import bytes_needed, check_memory, free_memory
 
-__all__ = ["JointBatch", "JointReplay", "JointSequences", "own", "uniform"]
+__all__ = [
+    "JointBatch",
+    "JointReplay",
+    "JointSequences",
+    "bytes_needed",
+    "check_memory",
+    "free_memory",
+    "own",
+    "uniform",
+]

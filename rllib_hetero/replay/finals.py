@@ -6,7 +6,7 @@ import numpy as np
 
 from rllib_hetero.replay.tables import Allocate, Table
 
-_ROOM = 16
+ROOM = 16
 """Rows to begin with, and the least that are added."""
 
 
@@ -25,8 +25,8 @@ class FinalRows:
     def __init__(self, allocate: Allocate, widths: dict[str, int]) -> None:
         self._allocate = allocate
         self._widths = widths
-        self._make(_ROOM)
-        self._free = np.arange(_ROOM, dtype=np.int32)[::-1]
+        self._make(ROOM)
+        self._free = np.arange(ROOM, dtype=np.int32)[::-1]
 
     def add(self, seen: np.ndarray, flags: np.ndarray) -> np.ndarray:
         """Keeps k rows; returns where, (k,) int32."""
@@ -49,7 +49,7 @@ class FinalRows:
     def _grow(self, least: int) -> None:
         seen, flags = self.seen.array, self.flags.array
         before = len(seen)
-        after = before + max(least, before // 8, _ROOM)
+        after = before + max(least, before // 8, ROOM)
         self._make(after)
         self.seen.array[:before] = seen
         self.flags.array[:before] = flags

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rllib_hetero.replay.batches import JointBatch, JointSequences
 from rllib_hetero.replay.files import ReplayFiles
+from rllib_hetero.replay.memory import bytes_needed, check_memory, free_memory
 from rllib_hetero.replay.packing import Packing
 from rllib_hetero.replay.rings import Rings
 from rllib_hetero.replay.rows import GOES_ON, TERMINATED, Rows
@@ -52,6 +53,7 @@ class JointReplay:
     Raises:
         ValueError: If there is not a row for each column, a column has fewer rows than a sequence
             has steps, or agents act in sequence.
+        TeamError: If a full replay would not fit into the memory that is free.
         OSError: If the folder cannot be written to, or its disk is too small.
     """
 
@@ -72,9 +74,13 @@ class JointReplay:
                 f"A replay of {capacity} rows for {num_columns} environments has not a row for "
                 "each: raise its capacity."
             )
-        self._packing = Packing(
-            layout, individual_rewards=individual_rewards, keep_log_probs=keep_log_probs
-        )
+        kept = {"individual_rewards": individual_rewards, "keep_log_probs": keep_log_probs}
+        self._packing = Packing(layout, **kept)
+        if folder is None:
+            needed = bytes_needed(
+                layout, capacity, num_columns, sequence_length=sequence_length, **kept
+            )
+            check_memory(needed, free_memory())
         self._device = torch.device(device)
         self._rings = Rings(num_columns, capacity // num_columns)
         allocate = np.zeros if folder is None else in_files(folder)

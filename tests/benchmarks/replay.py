@@ -92,6 +92,11 @@ def bare(capacity: int, batch: int) -> Callable[[], object]:
     return copy
 
 
+def copy_of_rows(capacity: int) -> int:
+    """Bytes of one copy: what is seen, done and got, and flags for who is alive and for the end."""
+    return capacity * (4 * (AGENTS * (SEEN + DONE) + 1) + AGENTS + 1)
+
+
 def per_call(call: Callable[[], object], times: int) -> float:
     """CPU milliseconds."""
     start = time.process_time()
@@ -129,15 +134,8 @@ def measure(capacity: int, args: argparse.Namespace) -> list[list[str]]:
         [f"{capacity:,}", name, f"{ms:.4f} ms", f"{ms / medians['a bare copy']:.2f}"]
         for name, ms in medians.items()
     ]
-    copy = capacity * (4 * (AGENTS * (SEEN + DONE) + 1) + AGENTS + 1)  # a byte for a flag
-    rows.append(
-        [
-            f"{capacity:,}",
-            "memory",
-            f"{replay.nbytes / 2**20:.1f} MiB",
-            f"{replay.nbytes / copy:.3f}",
-        ]
-    )
+    ratio = replay.nbytes / copy_of_rows(capacity)
+    rows.append([f"{capacity:,}", "memory", f"{replay.nbytes / 2**20:.1f} MiB", f"{ratio:.3f}"])
     return rows
 
 
