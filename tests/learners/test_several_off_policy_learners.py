@@ -7,10 +7,8 @@ from off_policy_toys import off_policy_config, update
 from test_several_learners import assert_close, assert_equal_bits
 from toys import make_learner, make_runner, sample
 
-from rllib_hetero import HASACConfig, HATD3Config
+from rllib_hetero import HAD3QNConfig, HASACConfig, HATD3Config
 
-CASES = {"hatd3": HATD3Config, "hasac": HASACConfig}
-every_case = pytest.mark.parametrize("case", CASES)
 # Three environments: one learner is home to one of them, the other one to two.
 THREE = {
     "agents": {"a": (3, "box"), "b": (4, "discrete"), "c": (5, "multi")},
@@ -18,15 +16,22 @@ THREE = {
     "dies": {"b": 3},
     "end": "alternate",
 }
+CHOOSING = THREE | {"agents": {"a": (3, "three"), "b": (4, "discrete"), "c": (5, "three")}}
+CASES = {
+    "hatd3": (HATD3Config, THREE, {"policy_delay": 2}),
+    "hasac": (HASACConfig, THREE, {"policy_delay": 2}),
+    "had3qn": (HAD3QNConfig, CHOOSING, {}),
+}
+every_case = pytest.mark.parametrize("case", CASES)
 
 
 def config_for(case, num_learners, batch_size):
     """All learners together draw the same number of rows."""
     per_learner = batch_size // max(1, num_learners)
+    cls, env_config, settings = CASES[case]
     config = off_policy_config(
-        CASES[case], env_config=THREE, train_batch_size_per_learner=per_learner,
-        n_step=2, policy_delay=2,
-    )  # fmt: skip
+        cls, env_config=env_config, train_batch_size_per_learner=per_learner, n_step=2, **settings
+    )
     config = config.copy(copy_frozen=False)
     config.learners(num_learners=num_learners, num_cpus_per_learner=0.5)
     return config

@@ -8,7 +8,7 @@ import torch
 from off_policy_toys import off_policy_config, update
 from toys import MatrixTeam, TargetTeam, make_learner, make_runner, sample
 
-from rllib_hetero import HADDPGConfig, HASACConfig, HATD3Config, MADDPGConfig, MATD3Config
+from rllib_hetero import HAD3QNConfig, HADDPGConfig, HASACConfig, HATD3Config, MADDPGConfig, MATD3Config
 
 
 class MeetingTeam(TargetTeam):
@@ -59,6 +59,15 @@ def test_choices_drawn_by_gumbel_softmax_find_the_best_pair(cls):
     payoff = [[5.0, 0.0, 1.0], [0.0, 3.0, 2.0], [1.0, 2.0, 2.0]]
     learner, runner = train(cls, MatrixTeam, {"payoff": payoff}, rounds=15)
     assert (greedy_rewards(runner, learner) == 5.0).all()
+
+
+def test_values_fitted_in_turn_find_an_optimum_of_the_penalty_game():
+    """10 for (0, 2) and (2, 0), -10 for (0, 0) and (2, 2), and a safe 2 for (1, 1)."""
+    learner, runner = train(
+        HAD3QNConfig, "matrix_game", {"game": "penalty", "penalty": -10}, rounds=20,
+        epsilon=0.2, replay_buffer_config={"capacity": 500},
+    )  # fmt: skip
+    assert (greedy_rewards(runner, learner) == 10.0).all()
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.8])

@@ -92,11 +92,8 @@ class LocalTargetsLearner(OffPolicyLearner):
         The mean is over the states in which the agent is alive; with `fitted_actions="all"` also
         over its allowed actions, each with its own target.
         """
-        (m, k), i, delta = (
-            self._layout.slot_of[agent],
-            self._index_of[agent],
-            self.config.td_huber_delta,
-        )
+        i, delta = self._index_of[agent], self.config.td_huber_delta
+        m, k = self._slots[i]
         values = self.policy_outputs(m, batch.observations[m][:, k])[:, :-1]
         if self.config.fitted_actions == "all":
             errors = td_loss(values, targets.in_turn.rows[i], delta)
