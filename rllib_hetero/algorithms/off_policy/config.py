@@ -37,7 +37,7 @@ class OffPolicyConfig(TeamConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.lr = 5e-4
-        self.critic_lr: Any = 1e-3
+        self.critic_lr = 1e-3
         self.adam_epsilon = 1e-8
         self.grad_clip: float | None = None
         self.grad_clip_by = "global_norm"
