@@ -81,10 +81,6 @@ CASES = {
         lambda: config(replay_buffer_config=1000),
         r"`replay_buffer_config` must be a dict.*'capacity'.*got 1000.*config\.training\(",
     ),
-    "priorities out of range": (
-        lambda: config(replay_buffer_config={"capacity": 400, "alpha": 1.5}),
-        r"`alpha` of the replay.*\[0, 1\], got 1\.5.*config\.training\(replay_buffer_config=",
-    ),
     "a word for replay_in_checkpoint": (
         lambda: config(replay_in_checkpoint="always"),
         r"`replay_in_checkpoint` must be True, False or None.*'always'.*config\.training\(",

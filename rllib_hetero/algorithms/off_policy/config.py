@@ -11,15 +11,12 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.replay import bytes_needed, check_memory, free_memory
 from rllib_hetero.team import ModuleID
 
 REPLAY_DEFAULTS: dict[str, Any] = {
     # Environment steps over all learners; the oldest make room for the newest.
     "capacity": 1_000_000,
-    # Draw in proportion to |TD error|^alpha (Schaul et al. 2016); None draws uniformly.
-    "alpha": None,
-    # Exponent of the importance weights that correct for it.
-    "beta": 0.4,
     # A folder for memory-mapped files; None keeps everything in memory.
     "folder": None,
 }
@@ -208,23 +205,9 @@ class OffPolicyConfig(TeamConfig):
                 f"already lost the first. {mend}, or lower "
                 "config.training(num_steps_sampled_before_learning_starts=...)."
             )
-        if given["alpha"] is not None:
-            self._validate_priorities()
-        if self.replay_in_checkpoint not in (None, True, False):
-            self._value_error(
-                f"`replay_in_checkpoint` must be True, False or None, got "
-                f"{self.replay_in_checkpoint!r}. Set it with "
-                "config.training(replay_in_checkpoint=...)."
-            )
-
-    def _validate_priorities(self) -> None:
-        for key in ("alpha", "beta"):
-            value = self.replay_buffer_config[key]
-            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                self._value_error(
-                    f"`{key}` of the replay must be a number in [0, 1], got {value!r}. Set it with "
-                    f"config.training(replay_buffer_config={{{key!r}: ...}})."
-                )
+        if given["folder"] is None and self.num_learners == 0:
+            # Remote learners may be on machines of another size.
+            check_memory(bytes_needed(self.layout, capacity, self.num_envs), free_memory())
 
     def check_schedule(
         self, name: str, value: Any, *, least: float, most: float = float("inf")
