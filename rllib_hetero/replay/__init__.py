@@ -1,9 +1,10 @@
 """Replay of joint transitions for off-policy algorithms. Nothing here imports Ray."""
 
 from rllib_hetero.replay.batches import JointBatch, JointSequences
-from rllib_hetero.replay.draws import own, uniform
+from rllib_hetero.replay.draws import stratified, uniform
 from rllib_hetero.replay.joint_replay import JointReplay
 from rllib_hetero.replay.memory import bytes_needed, check_memory, free_memory
+from rllib_hetero.replay.priorities import importance_weights
 
 __all__ = [
     "JointBatch",
@@ -12,6 +13,7 @@ __all__ = [
     "bytes_needed",
     "check_memory",
     "free_memory",
-    "own",
+    "importance_weights",
+    "stratified",
     "uniform",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+EMPTY = "The replay is empty: sample before the first update."
+
 
 def uniform(seed: Sequence[int], total: int, batch_size: int) -> np.ndarray:
     """Indices drawn uniformly with replacement.
@@ -22,24 +24,27 @@ def uniform(seed: Sequence[int], total: int, batch_size: int) -> np.ndarray:
         ValueError: If there is nothing to draw from.
     """
     if total < 1:
-        raise ValueError("The replay is empty: sample before the first update.")
+        raise ValueError(EMPTY)
     return np.random.default_rng(seed).integers(total, size=batch_size)
 
 
-def own(indices: np.ndarray, totals: Sequence[int], learner: int) -> np.ndarray:
-    """A learner's share of global indices, in its own count.
+def stratified(seed: Sequence[int], total: float, batch_size: int) -> np.ndarray:
+    """Sums of priorities to be found, one from each of B equal parts of their total.
 
-    Each learner's replay holds a block of the columns; put end to end, these have the order of
-    all rows.
+    Schaul et al., Prioritized Experience Replay, ICLR 2016, 3.3.
 
     Args:
-        indices: (B,) global indices, in [0, sum of totals).
-        totals: How many rows each learner has.
-        learner: Which one is asked for.
+        seed: Of this draw.
+        total: Sum of the priorities of all rows of all learners.
+        batch_size: B.
 
     Returns:
-        (b,) its indices in [0, totals[learner]); b may be 0.
+        (B,) float64 in [0, total), ascending.
+
+    Raises:
+        ValueError: If there is nothing to draw from.
     """
-    first = sum(totals[:learner])
-    mine = indices[(indices >= first) & (indices < first + totals[learner])]
-    return mine - first
+    if not total > 0:
+        raise ValueError(EMPTY)
+    parts = np.arange(batch_size) + np.random.default_rng(seed).random(batch_size)
+    return np.minimum(parts * (total / batch_size), np.nextafter(total, 0.0))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_hetero.replay.priorities import Priorities
 from rllib_hetero.replay.rings import Rings
 from rllib_hetero.replay.rows import Rows
 from rllib_hetero.replay.windows import Windows
@@ -43,22 +44,29 @@ class ReplayFiles:
     A row that has a successor never changes, so that rows go to disk once, in files of about
     65,536. A later checkpoint hard-links the files that still hold rows of the replay, and writes
     what is new, beside at most one unfinished file's worth. Where a link cannot be made, the rows
-    are written again. What does change, each column's newest row and what follows it, has a file
-    of its own in each checkpoint. The manifest comes last: a folder without it is not whole.
+    are written again. What does change (each column's newest row, what follows it, priorities) has
+    a file of its own in each checkpoint. The manifest comes last: a folder without it is not whole.
 
     Args:
         rings: Which rows there are.
         rows: The rows.
         windows: Where sequences begin, if any.
+        priorities: Of the rows, if any.
         signature: What a replay must agree in to read the files.
     """
 
     def __init__(
-        self, rings: Rings, rows: Rows, windows: Windows | None, signature: dict[str, Any]
+        self,
+        rings: Rings,
+        rows: Rows,
+        windows: Windows | None,
+        priorities: Priorities | None,
+        signature: dict[str, Any],
     ) -> None:
         self._rings = rings
         self._rows = rows
         self._windows = windows
+        self._priorities = priorities
         self._signature = signature
         self._per_column = -(-_ROWS_PER_FILE // len(rings.counts))
         # The files of the last checkpoint that was written or read, oldest first.
@@ -142,6 +150,9 @@ class ReplayFiles:
         after = rings.place(np.arange(len(rings.counts)), rings.written)
         arrays["after_seen"] = self._rows.tables["seen"].array[after]
         arrays["after_flags"] = self._rows.tables["flags"].array[after]
+        if self._priorities is not None:
+            arrays["priorities"] = self._priorities.tree.get(self._all_places())
+            arrays["largest"] = np.array(self._priorities.largest)
         return arrays
 
     def _write_arrays(self, path: Path, arrays: dict[str, Any], made: list[Path]) -> None:
@@ -199,6 +210,8 @@ class ReplayFiles:
         after = rings.place(np.arange(columns.start, columns.stop), rings.written[columns])
         self._rows.tables["seen"].array[after] = arrays["after_seen"][source]
         self._rows.tables["flags"].array[after] = arrays["after_flags"][source]
+        if self._priorities is not None:
+            self._read_priorities(arrays, counts, source, columns)
         whole = len(saved) == len(written) == len(rings.counts)
         self._stretches = stretches if whole else []
         return columns
@@ -257,12 +270,39 @@ class ReplayFiles:
             self._windows.restore(places, arrays["begins"][wanted])
         return arrays
 
+    def _read_priorities(
+        self, arrays: dict[str, np.ndarray], counts: np.ndarray, saved: slice, columns: slice
+    ) -> None:
+        """Those of the columns; rows that were saved without any are new."""
+        assert self._priorities is not None
+        places = self._all_places(columns)
+        self._priorities.renew(places)
+        if "priorities" not in arrays:
+            return
+        kept = np.minimum(counts[saved], self._rings.rows)
+        ends = counts.cumsum()[saved]
+        newest = [arrays["priorities"][end - k : end] for end, k in zip(ends, kept, strict=True)]
+        self._priorities.tree.set(places, np.concatenate(newest))
+        self._priorities.largest = float(arrays["largest"])
+
+    def _all_places(self, columns: slice = slice(None)) -> np.ndarray:
+        """Of the rows of these columns, in their order."""
+        written = self._rings.written[columns].tolist()
+        first = (self._rings.written - self._rings.counts)[columns].tolist()
+        number = [np.arange(a, b) for a, b in zip(first, written, strict=True)]
+        ring = np.arange(len(self._rings.counts))[columns]
+        return self._rings.place(
+            np.repeat(ring, self._rings.counts[columns]), np.concatenate(number)
+        )
+
     def _clear(self, columns: slice) -> None:
         slots = self._rings.slots
         places = np.arange(columns.start * slots, columns.stop * slots)
         self._rows.clear(places)
         if self._windows is not None:
             self._windows.clear(places)
+        if self._priorities is not None:
+            self._priorities.clear(places)
 
 
 def _numbers(stretch: Stretch) -> tuple[np.ndarray, np.ndarray]:

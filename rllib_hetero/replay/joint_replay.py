@@ -20,6 +20,7 @@ from rllib_hetero.replay.batches import JointBatch, JointSequences
 from rllib_hetero.replay.files import ReplayFiles
 from rllib_hetero.replay.memory import bytes_needed, check_memory, free_memory
 from rllib_hetero.replay.packing import Packing
+from rllib_hetero.replay.priorities import Priorities
 from rllib_hetero.replay.rings import Rings
 from rllib_hetero.replay.rows import GOES_ON, TERMINATED, Rows
 from rllib_hetero.replay.tables import in_files
@@ -47,6 +48,7 @@ class JointReplay:
         individual_rewards: Keeps the agents' rewards beside the team's.
         keep_log_probs: Keeps the behaviour policy's log-probabilities.
         sequence_length: L, the steps of a stretch that `sequences` gives. None: it gives none.
+        alpha: Exponent of priorities, by which rows can be drawn. None: there are none.
         folder: Keeps the rows in files there, in place of RAM.
         device: Where batches go.
 
@@ -66,6 +68,7 @@ class JointReplay:
         individual_rewards: bool = False,
         keep_log_probs: bool = False,
         sequence_length: int | None = None,
+        alpha: float | None = None,
         folder: str | Path | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -78,7 +81,12 @@ class JointReplay:
         self._packing = Packing(layout, **kept)
         if folder is None:
             needed = bytes_needed(
-                layout, capacity, num_columns, sequence_length=sequence_length, **kept
+                layout,
+                capacity,
+                num_columns,
+                sequence_length=sequence_length,
+                prioritized=alpha is not None,
+                **kept,
             )
             check_memory(needed, free_memory())
         self._device = torch.device(device)
@@ -88,12 +96,17 @@ class JointReplay:
         self._windows = None
         if sequence_length is not None:
             self._windows = Windows(self._rings, sequence_length, allocate)
+        self._priorities = None
+        if alpha is not None:
+            self._priorities = Priorities(self._rings.num_slots, alpha, allocate)
         signature = {
             "agents": [str(a) for a in layout.team.agents],
             "widths": self._packing.widths,
             "sequence_length": sequence_length,
         }
-        self._files = ReplayFiles(self._rings, self._rows, self._windows, signature)
+        self._files = ReplayFiles(
+            self._rings, self._rows, self._windows, self._priorities, signature
+        )
         # Of each column's last fragment: the runner, its environment, and the rollout's number.
         self._sources = np.full((num_columns, 3), -1, np.int64)
 
@@ -113,7 +126,9 @@ class JointReplay:
     @property
     def nbytes(self) -> int:
         """Bytes of all rows, used or not, and of the final observations."""
-        return self._rows.nbytes + (0 if self._windows is None else self._windows.nbytes)
+        windows = 0 if self._windows is None else self._windows.nbytes
+        priorities = 0 if self._priorities is None else self._priorities.tree.nbytes
+        return self._rows.nbytes + windows + priorities
 
     # ---- fragments in ------------------------------------------------------------------------
 
@@ -148,6 +163,8 @@ class JointReplay:
         self._promise(follow, fragment)
         if self._windows is not None:
             self._windows.add(fragment, columns, follows, kept, places)
+        if self._priorities is not None:
+            self._priorities.renew(places)
         self._rings.push(columns, count)
 
     def _follows(self, fragment: TeamFragment, columns: slice, first: np.ndarray) -> np.ndarray:
@@ -187,6 +204,8 @@ class JointReplay:
         self._rows.clear(places)
         if self._windows is not None:
             self._windows.clear(places)
+        if self._priorities is not None:
+            self._priorities.clear(places)
 
     def _packed(
         self, fragment: TeamFragment, seen: np.ndarray, kept: np.ndarray
@@ -315,6 +334,41 @@ class JointReplay:
             agent_rewards=rewards[..., 1:] if packing.individual_rewards else None,
             log_probs=packing.log_probs(acted),
         )
+
+    # ---- priorities --------------------------------------------------------------------------
+
+    @property
+    def priorities(self) -> Priorities:
+        """The rows' priorities by place, their sum, and the largest so far, which new rows get.
+
+        Raises:
+            ValueError: If there is no `alpha`.
+        """
+        if self._priorities is None:
+            raise ValueError("Priorities are kept by a JointReplay(..., alpha=0.6) only.")
+        return self._priorities
+
+    def find(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows by priority.
+
+        Args:
+            sums: (B,) sums of priorities in [0, their total), as `stratified` draws them.
+
+        Returns:
+            (B,) int64 indices for `take`, and (B,) their p^alpha, for `importance_weights`.
+        """
+        places = self.priorities.tree.find(sums)
+        return self._rings.order(places), self.priorities.tree.get(places)
+
+    def update_priorities(self, indices: np.ndarray, errors: np.ndarray) -> None:
+        """Sets the priorities of rows.
+
+        Args:
+            indices: (B,) as they were drawn: nothing may have been added since.
+            errors: (B,) their TD errors.
+        """
+        _check_indices(indices, len(self))
+        self.priorities.update(self._rings.place(*self._rings.locate(indices)), errors)
 
     # ---- checkpoints -------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import numpy as np
 from rllib_hetero.errors import TeamError
 from rllib_hetero.replay.finals import ROOM
 from rllib_hetero.replay.packing import Packing
+from rllib_hetero.replay.priorities import num_nodes
 from rllib_hetero.replay.rings import Rings
 from rllib_hetero.team import Layout
 
@@ -21,6 +22,7 @@ def bytes_needed(
     individual_rewards: bool = False,
     keep_log_probs: bool = False,
     sequence_length: int | None = None,
+    prioritized: bool = False,
     episode_length: float | None = None,
 ) -> int:
     """The bytes of a full `JointReplay` of these settings.
@@ -39,6 +41,7 @@ def bytes_needed(
         individual_rewards: See `JointReplay`; 4 n bytes more.
         keep_log_probs: See `JointReplay`; up to 4 n bytes more.
         sequence_length: See `JointReplay`; 1 byte more.
+        prioritized: Whether rows have priorities; 16 bytes for each of the next power of 2.
         episode_length: The mean length of episodes, if they are cut: each has a true final
             observation of 4 d + n + w bytes. None: they are not counted.
     """
@@ -50,8 +53,13 @@ def bytes_needed(
     if episode_length is not None:
         # The table grows by an eighth.
         finals += int(9 / 8 * num_columns * rings.rows / episode_length)
-    rows = (places + 1) * sum(sizes.values()) + 4 * places + (sequence_length is not None) * places
-    return rows + finals * (sizes["seen"] + sizes["flags"])
+    total = (places + 1) * sum(sizes.values()) + 4 * places
+    total += finals * (sizes["seen"] + sizes["flags"])
+    if sequence_length is not None:
+        total += places
+    if prioritized:
+        total += 8 * num_nodes(places)
+    return total
 
 
 def free_memory() -> int | None:
