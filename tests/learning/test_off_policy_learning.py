@@ -8,7 +8,14 @@ import torch
 from off_policy_toys import off_policy_config, update
 from toys import MatrixTeam, TargetTeam, make_learner, make_runner, sample
 
-from rllib_hetero import HAD3QNConfig, HADDPGConfig, HASACConfig, HATD3Config, MADDPGConfig, MATD3Config
+from rllib_hetero import (
+    HAD3QNConfig,
+    HADDPGConfig,
+    HASACConfig,
+    HATD3Config,
+    MADDPGConfig,
+    MATD3Config,
+)
 
 
 class MeetingTeam(TargetTeam):
