@@ -96,6 +96,44 @@ class MaskedMatrixTeam(MatrixTeam):
         }
 
 
+class TwoStepTeam(MultiAgentEnv):
+    """The two-step game of QMIX's paper (Rashid et al., ICML 2018, section 5, Table 1).
+
+    The first agent's choice leads to a game that pays 7 whatever is done, or to one that pays 8 to
+    the best pair and at most 1 to any other. A sum of agents' values cannot tell which is better.
+    """
+
+    reward_scheme = "shared"
+    PAYOFFS = ([[7.0, 7.0], [7.0, 7.0]], [[0.0, 1.0], [1.0, 8.0]])
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.possible_agents = self.agents = ["p0", "p1"]
+        self.observation_spaces = {a: Box(0.0, 1.0, (3,), np.float32) for a in self.agents}
+        self.action_spaces = {a: Discrete(2) for a in self.agents}
+        self.state_space = Box(0.0, 1.0, (3,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.at = 0
+        return self._observe(), {}
+
+    def step(self, action_dict):
+        first, second = (int(action_dict[a]) for a in self.agents)
+        over, reward = self.at > 0, 0.0
+        if over:
+            reward = self.PAYOFFS[self.at - 1][first][second]
+        self.at = 0 if over else 1 + first
+        everyone = dict.fromkeys(self.agents, over) | {"__all__": over}
+        nobody = dict.fromkeys(self.agents, False) | {"__all__": False}
+        return self._observe(), dict.fromkeys(self.agents, reward), everyone, nobody, {}
+
+    def state(self):
+        return np.eye(3, dtype=np.float32)[self.at]
+
+    def _observe(self):
+        return dict.fromkeys(self.agents, self.state())
+
+
 class TargetTeam(MultiAgentEnv):
     """One state, two agents; the shared reward is -(a_1 - 0.5)^2 - |a_2 + 0.5|^2.
 
@@ -277,6 +315,7 @@ class MemoryTeam(MultiAgentEnv):
 
     Keys of the config, all optional:
         length: Steps per episode, 4 by default; it ends by termination.
+        multi: False makes the second agent's actions Discrete, too.
     """
 
     reward_scheme = "shared"
@@ -284,12 +323,14 @@ class MemoryTeam(MultiAgentEnv):
 
     def __init__(self, config=None):
         super().__init__()
-        self.length = (config or {}).get("length", 4)
+        config = config or {}
+        self.length = config.get("length", 4)
         self.possible_agents = self.agents = list(self.SIZES)
         self.observation_spaces = {
             a: Box(-1.0, 1.0, (n,), np.float32) for a, n in self.SIZES.items()
         }
-        self.action_spaces = {"a": Discrete(2), "b": MultiDiscrete([2, 3])}
+        of_b = MultiDiscrete([2, 3]) if config.get("multi", True) else Discrete(2)
+        self.action_spaces = {"a": Discrete(2), "b": of_b}
 
     def reset(self, *, seed=None, options=None):
         self.bit = int(np.random.default_rng(seed).integers(2))
