@@ -16,7 +16,6 @@ import torch
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
-from rllib_hetero.functional import td_loss
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep
 from rllib_hetero.learners.off_policy.joint_actions import Joint, replayed_actions, side_by_side
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
@@ -79,12 +78,7 @@ class ActorCriticLearner(OffPolicyLearner):
             target = self.q_target(batch)
         actions = side_by_side(replayed_actions(batch, self._layout), self._layout)
         values = self.critic.q_values(batch.state, actions)
-        errors = td_loss(values, target.expand_as(values), self.config.td_huber_delta).sum(0)
-        loss = (batch.weights * errors).sum() / self.config.total_train_batch_size
-        self.notes.add(CRITIC, "loss", loss, over_learners="sum")
-        mean_value = values.mean(0).sum() / self.config.total_train_batch_size
-        self.notes.add(CRITIC, "mean_q", mean_value, over_learners="sum")
-        return loss
+        return self.loss_of_values(batch, values, target)
 
     def actor_loss(
         self, batch: JointBatch, agent: AgentID, beside: Joint, own: OwnAction

@@ -18,7 +18,7 @@ from rllib_hetero.functional import InTurn, mask_logits, td_loss, td_target, val
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
 from rllib_hetero.replay import JointBatch
 from rllib_hetero.replay.batches import PerModule
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID, ModuleID
 
 
 class LocalTargets(NamedTuple):
@@ -58,12 +58,7 @@ class LocalTargetsLearner(OffPolicyLearner):
         """This learner's share of the mean of (Q(s, a) - y)^2, or of the Huber error."""
         joint = self.critic.at(batch.state, self.in_team_order(batch.active))
         values = joint.of(self.in_team_order(batch.actions))
-        errors = td_loss(values, self.global_target(batch), self.config.td_huber_delta)
-        loss = (batch.weights * errors).sum() / self.config.total_train_batch_size
-        self.notes.add(CRITIC, "loss", loss, over_learners="sum")
-        mean_value = values.sum() / self.config.total_train_batch_size
-        self.notes.add(CRITIC, "mean_q", mean_value, over_learners="sum")
-        return loss
+        return self.loss_of_values(batch, values[None], self.global_target(batch))
 
     # ---- the agents' own values -------------------------------------------------------------
 
@@ -107,10 +102,6 @@ class LocalTargetsLearner(OffPolicyLearner):
         return loss
 
     # ---- joint actions ----------------------------------------------------------------------
-
-    def in_team_order(self, of_modules: PerModule) -> Tensor:
-        """(B, n) of the agents in team order, from (B, n_m) of each module."""
-        return torch.stack([of_modules[m][:, k] for m, k in self._slots], dim=-1)
 
     def greedy_actions(
         self,

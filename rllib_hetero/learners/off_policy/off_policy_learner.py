@@ -21,10 +21,12 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
+from rllib_hetero.functional import td_loss
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep, Loss
 from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.reductions import counts_of_learners, sum_gradients, sum_over_learners
 from rllib_hetero.replay import JointBatch, JointReplay, uniform
+from rllib_hetero.replay.batches import PerModule
 from rllib_hetero.replay.homes import blocks, first_column
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
 
@@ -237,6 +239,26 @@ class OffPolicyLearner(TeamLearner):
         """The distribution inputs (..., p) of a module for observations (..., d)."""
         out = self.module[module_id].forward_train({Columns.OBS: observations})
         return out[Columns.ACTION_DIST_INPUTS]
+
+    def in_team_order(self, of_modules: PerModule) -> Tensor:
+        """(..., n) of the agents in team order, from (..., n_m) of each module."""
+        slots = (self._layout.slot_of[a] for a in self._layout.team.agents)
+        return torch.stack([of_modules[m][..., k] for m, k in slots], dim=-1)
+
+    def loss_of_values(self, batch: JointBatch, values: Tensor, target: Tensor) -> Tensor:
+        """This learner's share of the mean squared (or Huber) error, summed over the critics.
+
+        Args:
+            batch: The minibatch.
+            values: (K, B) of K critics.
+            target: (B,) what all of them are fitted to.
+        """
+        errors = td_loss(values, target.expand_as(values), self.config.td_huber_delta).sum(0)
+        loss = (batch.weights * errors).sum() / self.config.total_train_batch_size
+        self.notes.add(CRITIC, "loss", loss, over_learners="sum")
+        mean_value = values.mean(0).sum() / self.config.total_train_batch_size
+        self.notes.add(CRITIC, "mean_q", mean_value, over_learners="sum")
+        return loss
 
     def alive(self, batch: JointBatch, agent: AgentID) -> Tensor:
         """In which of the batch's states the agent acts, (B,) of 0 and 1."""

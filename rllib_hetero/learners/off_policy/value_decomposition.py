@@ -22,7 +22,6 @@ from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
 from rllib_hetero.learners.off_policy.sequence_learner import SequenceLearner
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.replay import JointSequences
-from rllib_hetero.replay.batches import PerModule
 from rllib_hetero.team import CRITIC, ModuleID
 
 
@@ -106,11 +105,6 @@ class ValueDecompositionLearner(SequenceLearner):
             active: (B, L + 1, n) bool, in team order.
         """
         return batch.filled
-
-    def in_team_order(self, of_modules: PerModule) -> Tensor:
-        """(..., n) of the agents in team order, from (..., n_m) of each module."""
-        slots = (self._layout.slot_of[a] for a in self._layout.team.agents)
-        return torch.stack([of_modules[m][..., k] for m, k in slots], dim=-1)
 
 
 class IndependentLearner(ValueDecompositionLearner):
