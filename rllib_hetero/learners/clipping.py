@@ -10,7 +10,6 @@ from torch.nn.utils import (
     clip_grad_norm_,
     clip_grad_value_,
     clip_grads_with_norm_,
-    get_total_norm,
 )
 
 GRAD_CLIP_BY = ("global_norm", "norm", "value")
@@ -37,7 +36,7 @@ def clip_gradients(
     Raises:
         ValueError: If `by` is another word.
     """
-    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = _norm([p.grad for p in parameters if p.grad is not None])
     if limit is None:
         return norm
     if by == "global_norm":
@@ -53,3 +52,10 @@ def clip_gradients(
             "config.rl_module(algorithm_config_overrides_per_module=...)."
         )
     return norm
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    # As torch's `get_total_norm`, which first sorts by device and dtype: here it is one module's.
+    if not gradients:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients))))

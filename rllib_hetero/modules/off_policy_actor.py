@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from rllib_hetero.functional import Distribution
 from rllib_hetero.modules.memory import Memory
@@ -70,6 +71,12 @@ class OffPolicyActor(TorchRLModule):
     def get_initial_state(self) -> dict[str, Tensor]:
         """Name to zeros (S,); empty for a feed-forward network."""
         return {} if self.memory is None else self.memory.initial_state()
+
+    @override(nn.Module)
+    def train(self, mode: bool = True) -> Self:
+        # RLlib asks for it before each pass of a learner. To walk over all parts for nothing
+        # would take a third as long as the pass itself.
+        return self if mode == self.training else super().train(mode)
 
     def target_pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
         """The target network's parameters, each with the one that it follows."""

@@ -23,11 +23,7 @@ What misses its bar is profiled. Options: --rounds N, and any of the letters a t
 from __future__ import annotations
 
 import argparse
-import cProfile
-import io
 import os
-import pstats
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -39,6 +35,7 @@ import numpy as np
 import ray
 import torch
 from gymnasium.spaces import Box, Discrete
+from measuring import RandomTeam, ratios_of, report
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -55,9 +52,6 @@ from rllib_hetero import (
     HATRPOConfig,
     MAPPOConfig,
     MissingExtraError,
-    Outcome,
-    Team,
-    VectorTeamEnv,
 )
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 from rllib_hetero.functional import DiagGaussian, clipped_surrogate, clipped_value_loss
@@ -65,37 +59,6 @@ from rllib_hetero.modules.actor import TeamActor
 from rllib_hetero.modules.critic import TeamCritic
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
-
-
-class RandomTeam(VectorTeamEnv):
-    """A batched environment that costs nothing: n agents, 18 random features, 5 actions."""
-
-    def __init__(self, config: dict) -> None:
-        names = tuple(f"agent_{i:02d}" for i in range(config["num_agents"]))
-        self.team = Team(
-            agents=names,
-            observation_spaces={a: Box(-np.inf, np.inf, (18,), np.float32) for a in names},
-            action_spaces={a: Box(-1.0, 1.0, (5,), np.float32) for a in names},
-        )
-        self.num_envs = config["num_envs"]
-        self._rng = np.random.default_rng(0)
-        self.state = None
-        self.active = np.ones((self.num_envs, len(names)), bool)
-        self.infos = [{} for _ in range(self.num_envs)]
-        self._t = 0
-        self.reset((), ())
-
-    def reset(self, envs: Any, seeds: Any) -> None:
-        self.observations = {
-            a: self._rng.standard_normal((self.num_envs, 18), np.float32) for a in self.team.agents
-        }
-
-    def step(self, actions: dict) -> Outcome:
-        self._t += 1
-        self.reset((), ())
-        none = np.zeros(self.num_envs, bool)
-        rewards = self._rng.standard_normal(self.active.shape, np.float32)
-        return Outcome(rewards, none, np.full(self.num_envs, self._t % 25 == 0), none)
 
 
 def main() -> None:
@@ -139,8 +102,8 @@ def sampling(rounds: int) -> None:
     for name, env, env_config, make in cases:
         for num_envs in (10, 20):
             bare, ours, run = _sampling_pair(env, env_config, make, num_envs)
-            ratio = _ratio(bare, ours, rounds, clock=time.process_time)
-            _report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, 0.85, run, more=True)
+            ratio = ratios_of(bare, ours, rounds, clock=time.process_time)
+            report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, 0.85, run, more=True)
     for name, env, config, num_envs, make_bare in BATCHED:
         try:
             runner, steps = _runner(env, config, num_envs), 100
@@ -149,8 +112,8 @@ def sampling(rounds: int) -> None:
             continue
         bare = make_bare(runner, config, steps)
         run = partial(runner.sample, num_timesteps=steps * num_envs)
-        ratio = _ratio(bare, run, rounds, clock=time.process_time)
-        _report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, 0.85, run, more=True)
+        ratio = ratios_of(bare, run, rounds, clock=time.process_time)
+        report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, 0.85, run, more=True)
 
 
 def _bare_batch(runner: TeamEnvRunner, config: dict, steps: int) -> Callable[[], None]:
@@ -280,10 +243,10 @@ def end_to_end(rounds: int) -> None:
     try:
         for name, env in (("the same stepping", "mpe"), ("mpe2's wrappers", _mpe_in_wrappers)):
             theirs = _rllib_ppo(env, env_config, ours)
-            ratio = _ratio(theirs.train, ours.train, rounds, clock=time.perf_counter)
+            ratio = ratios_of(theirs.train, ours.train, rounds, clock=time.perf_counter)
             theirs.stop()
             what = f"(b) end to end / RLlib PPO, spread, {name}"
-            _report(what, ratio, 3.0, ours.train, more=True)
+            report(what, ratio, 3.0, ours.train, more=True)
     finally:
         ours.stop()
         ray.shutdown()
@@ -320,16 +283,16 @@ def update(rounds: int) -> None:
     for num_agents in (3, 6):
         ours = _learner_update(HAPPOConfig(), num_agents)
         bare = _bare_update(num_agents)
-        ratio = _ratio(ours, bare, rounds, clock=time.perf_counter)
-        _report(f"(c) update / bare torch loop, {num_agents} agents", ratio, 1.3, ours)
+        ratio = ratios_of(ours, bare, rounds, clock=time.perf_counter)
+        report(f"(c) update / bare torch loop, {num_agents} agents", ratio, 1.3, ours)
 
 
 def sequential(rounds: int) -> None:
     for num_agents in (3, 6, 17):
         one_by_one = _learner_update(HAPPOConfig(), num_agents)
         at_once = _learner_update(MAPPOConfig().multi_agent(parameter_sharing="none"), num_agents)
-        ratio = _ratio(one_by_one, at_once, rounds, clock=time.perf_counter)
-        _report(
+        ratio = ratios_of(one_by_one, at_once, rounds, clock=time.perf_counter)
+        report(
             f"(d) sequential / simultaneous update, {num_agents} agents", ratio, 1.15, one_by_one
         )
 
@@ -348,8 +311,8 @@ def algorithms(rounds: int) -> None:
     for name, config, bar in cases:
         ours = _learner_update(config, 3)
         happo = _learner_update(HAPPOConfig(), 3)
-        ratio = _ratio(ours, happo, rounds, clock=time.perf_counter)
-        _report(f"(e) update / HAPPO's, {name}, 3 agents", ratio, bar, ours)
+        ratio = ratios_of(ours, happo, rounds, clock=time.perf_counter)
+        report(f"(e) update / HAPPO's, {name}, 3 agents", ratio, bar, ours)
 
 
 def _with_model(config: Any, **model: Any) -> Any:
@@ -360,9 +323,9 @@ def growth(rounds: int) -> None:
     for num_agents in (4, 8, 16, 32):
         ours = _learner_update(HAPPOConfig(), num_agents)
         two = _learner_update(HAPPOConfig(), 2)
-        ratio = _ratio(ours, two, rounds, clock=time.perf_counter)
+        ratio = ratios_of(ours, two, rounds, clock=time.perf_counter)
         # The critic's input grows with the team as well: it sees all observations.
-        _report(f"(f) update / that of 2 agents, {num_agents} agents", ratio, num_agents / 2, ours)
+        report(f"(f) update / that of 2 agents, {num_agents} agents", ratio, num_agents / 2, ours)
 
 
 def _learner_update(config: Any, num_agents: int) -> Callable[[], Any]:
@@ -451,8 +414,8 @@ def in_sequence(rounds: int) -> None:
     happo = _iteration(HAPPOConfig())
     for name, config, bar in cases:
         ours = _iteration(config)
-        ratio = _ratio(ours, happo, rounds, clock=time.perf_counter)
-        _report(f"(g) iteration / HAPPO's, {name}, 6 agents", ratio, bar, ours)
+        ratio = ratios_of(ours, happo, rounds, clock=time.perf_counter)
+        report(f"(g) iteration / HAPPO's, {name}, 6 agents", ratio, bar, ours)
 
 
 def _iteration(config: Any) -> Callable[[], Any]:
@@ -465,43 +428,6 @@ def _iteration(config: Any) -> Callable[[], Any]:
         .debugging(seed=0)
     )
     return config.build_algo().train
-
-
-# ---- measuring ------------------------------------------------------------------------------
-
-
-def _ratio(a: Callable, b: Callable, rounds: int, *, clock: Callable[[], float]) -> list[float]:
-    """Time of `a` over time of `b`, round by round, after one warm-up of each."""
-    ratios = []
-    for i in range(rounds + 1):
-        times = []
-        for f in (a, b):
-            before = clock()
-            f()
-            times.append(clock() - before)
-        if i:
-            ratios.append(times[0] / times[1])
-    return ratios
-
-
-def _report(
-    what: str, ratios: list[float], bar: float | None, run: Callable, *, more: bool = False
-) -> None:
-    median = statistics.median(ratios)
-    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    if bar is None:
-        print(f"{what:58s} {median:6.2f}  ({spread})", flush=True)
-        return
-    met = median >= bar if more else median <= bar
-    sign = ">=" if more else "<="
-    verdict = "met" if met else "MISSED"
-    print(f"{what:58s} {median:6.2f}  ({spread})  bar {sign} {bar}: {verdict}", flush=True)
-    if not met:
-        profile = cProfile.Profile()
-        profile.runcall(run)
-        out = io.StringIO()
-        pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(15)
-        print(out.getvalue())
 
 
 if __name__ == "__main__":

@@ -101,16 +101,17 @@ class TimedRunner(TeamEnvRunner):
 class Stopwatch:
     """Adds up the seconds of calls, by name, until they are taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._seconds: dict[str, float] = {}
 
     def around(self, name: str, function: Callable) -> Callable:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = self._clock()
             try:
                 return function(*args, **kwargs)
             finally:
-                took = time.perf_counter() - start
+                took = self._clock() - start
                 self._seconds[name] = self._seconds.get(name, 0.0) + took
 
         return timed

@@ -101,7 +101,8 @@ class SequentialActors(ActorCriticLearner):
         agents = self._layout.team.agents
         first = {a: self.own_action(batch, a) for a in agents}
         joint = {a: own.action.detach() for a, own in first.items()}
-        for agent in arrange(agents, self.config.update_order, self.seed_of_update(0)):
+        order = arrange(agents, self.config.update_order, self.seed_of_update(0))
+        for agent in order:
             module_id = self._layout.module_of[agent]
             if not self.should_module_be_updated(module_id):
                 continue
@@ -110,8 +111,9 @@ class SequentialActors(ActorCriticLearner):
                 fresh = epoch == 0 and len(self._layout.groups[module_id]) == 1
                 own = first[agent] if fresh else self.own_action(batch, agent)
                 yield GradientStep({module_id: partial(self.actor_loss, batch, agent, joint, own)})
-            with torch.no_grad():
-                joint[agent] = self.own_action(batch, agent).action
+            if agent != order[-1]:  # Nobody is judged beside the last one's.
+                with torch.no_grad():
+                    joint[agent] = self.own_action(batch, agent).action
 
 
 class SimultaneousActors(ActorCriticLearner):

@@ -193,9 +193,7 @@ class OffPolicyLearner(TeamLearner):
         losses = {m: loss() for m, loss in batch.items() if loss is not None}
         parameters = [p for m in batch for p in self._parameters_of[m]]
         # Not `backward`: an actor's loss goes through the critic, whose weights need no gradient.
-        gradients = torch.autograd.grad(
-            torch.stack(list(losses.values())).sum(), parameters, allow_unused=True
-        )
+        gradients = torch.autograd.grad(list(losses.values()), parameters, allow_unused=True)
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = gradient
         for m in batch:
