@@ -1,4 +1,4 @@
-"""Off-policy runs that are interrupted: what is kept of the replay, and what is never trained on."""
+"""Off-policy runs with faults: what is kept of the replay, and what is never trained on."""
 
 import logging
 
