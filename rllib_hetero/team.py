@@ -160,7 +160,7 @@ class Team:
 def differences(team: Team, other: Team) -> list[str]:
     """Why the policies of one team cannot act in another, in words; empty where they can.
 
-    Bounds of observations and the meaning of rewards do not matter to a policy.
+    Bounds of observations, the state and the meaning of rewards do not matter to a policy.
     """
     unlike = [
         f"the {what} {', '.join(sorted(map(str, agents)))}"
@@ -173,17 +173,27 @@ def differences(team: Team, other: Team) -> list[str]:
     if unlike:
         return unlike
     for agent in team.agents:
-        for what, mine, others in (
-            ("observation shape", *(t.observation_spaces[agent].shape for t in (team, other))),
-            ("action space", *(t.action_spaces[agent] for t in (team, other))),
-            ("action mask", *("one" if agent in t.masked else "none" for t in (team, other))),
+        shapes = [t.observation_spaces[agent].shape for t in (team, other)]
+        actions = [t.action_spaces[agent] for t in (team, other)]
+        masks = ["one" if agent in t.masked else "none" for t in (team, other)]
+        for what, (mine, others), same in (
+            ("observation shape", shapes, shapes[0] == shapes[1]),
+            ("action space", actions, _same_actions(*actions)),
+            ("action mask", masks, masks[0] == masks[1]),
         ):
-            if mine != others:
+            if not same:
                 unlike.append(f"the {what} of agent {agent!r} is {others}, not {mine}")
-    mine, others = (None if t.state_space is None else t.state_space.shape for t in (team, other))
-    if mine != others:
-        unlike.append(f"the shape of the state is {others}, not {mine}")
     return unlike
+
+
+def _same_actions(a: Any, b: Any) -> bool:
+    """Whether two action spaces are the same but for the types of their numbers."""
+    if isinstance(a, Box) and isinstance(b, Box):
+        pairs = ((a.low, b.low), (a.high, b.high))
+        return a.shape == b.shape and all(np.allclose(x, y) for x, y in pairs)
+    if isinstance(a, MultiDiscrete) and isinstance(b, MultiDiscrete):
+        return np.array_equal(a.nvec, b.nvec)
+    return isinstance(a, Discrete) and isinstance(b, Discrete) and a.n == b.n
 
 
 @dataclass(frozen=True)

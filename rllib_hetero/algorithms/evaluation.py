@@ -25,6 +25,9 @@ def check_evaluation_team(trained: Team, played: Team, *, batched: bool) -> None
         TeamError: With the differences, if they cannot.
     """
     unlike = differences(trained, played)
+    states = [None if t.state_space is None else t.state_space.shape for t in (trained, played)]
+    if states[0] != states[1]:
+        unlike.append(f"the shape of the state is {states[1]}, not {states[0]}")
     if batched and not unlike and trained.agents != played.agents:
         unlike = [f"the order of agents is {list(played.agents)}, not {list(trained.agents)}"]
     if unlike:

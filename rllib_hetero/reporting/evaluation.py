@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from ray.rllib.env.env_context import EnvContext
 
-from rllib_hetero.errors import TeamError
+from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.policies import TeamPolicies
 from rllib_hetero.runners.vector_env import VectorTeamEnv, make_vector_env
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, differences
 
 
 @dataclass
@@ -54,11 +54,12 @@ def evaluate(
         max_steps: An episode that is longer is an error.
 
     Raises:
-        TeamError: If the environment's agents are not the policies', or an episode does not end.
+        TeamError: If the environment's team is not the policies', or an episode does not end.
+        TeamDataError: If the environment returns NaN or infinity.
     """
     env = make_vector_env(make_env, [EnvContext({**env_config, "num_envs": 1}, worker_index=0)])
     try:
-        _check_agents(env, policies)
+        _check_team(env, policies)
         policies.seed(seed)
         played = Episodes()
         for number in range(episodes):
@@ -68,11 +69,12 @@ def evaluate(
         env.close()
 
 
-def _check_agents(env: VectorTeamEnv, policies: TeamPolicies) -> None:
-    if set(env.team.agents) != set(policies.agents):
+def _check_team(env: VectorTeamEnv, policies: TeamPolicies) -> None:
+    unlike = differences(policies.layout.team, env.team)
+    if unlike:
         raise TeamError(
-            f"The checkpoint has policies for {list(policies.agents)}, and the environment has the "
-            f"agents {list(env.team.agents)}. Give the environment it was trained on."
+            "The environment has another team than the checkpoint's policies: "
+            f"{'; '.join(unlike)}. Give the environment it was trained on."
         )
 
 
@@ -89,9 +91,12 @@ def _play(
     env.reset([0], [seed])
     team_return = 0.0
     for step in range(1, max_steps + 1):
+        where = f"in step {step} of the episode with seed {seed}"
+        _check_finite("observation", env.observations, where)
         active = env.active[0].copy()
         actions = policies.act(_observations(env), explore=explore)
         outcome = env.step(_as_rows(env, actions))
+        _check_finite("reward", dict(zip(env.team.agents, outcome.rewards[0], strict=True)), where)
         team_return += float(env.team.team_reward(np.where(active, outcome.rewards[0], 0.0)))
         if outcome.terminated[0] or outcome.truncated[0]:
             played.returns.append(team_return)
@@ -100,6 +105,14 @@ def _play(
                 played.metrics[name].append(float(values[0]))
             return
     raise TeamError(f"The episode with seed {seed} did not end within {max_steps:,} steps.")
+
+
+def _check_finite(what: str, values: Mapping[AgentID, Any], where: str) -> None:
+    for agent, x in values.items():
+        if not np.isfinite(x).all():
+            raise TeamDataError(
+                f"The environment returned a NaN or infinite {what} for agent {agent!r}, {where}."
+            )
 
 
 def _observations(env: VectorTeamEnv) -> dict[AgentID, Any]:

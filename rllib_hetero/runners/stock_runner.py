@@ -49,6 +49,7 @@ class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
             problem = find_problem_in_episodes(episodes)
             if problem:
                 self._needs_initial_reset = True
+                self.get_metrics()  # Gone: they are of broken data.
                 raise TeamDataError(f"In evaluation: {problem}")
         return episodes
 

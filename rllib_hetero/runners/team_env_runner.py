@@ -258,6 +258,7 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         if fragments and fragments[0].problem:
             self._needs_initial_reset = True
             if self.config.in_evaluation:
+                self.get_metrics()  # Gone: they are of broken data.
                 raise TeamDataError(f"In evaluation: {fragments[0].problem}")
         make_callback(
             "on_sample_end",

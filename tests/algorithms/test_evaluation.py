@@ -137,8 +137,9 @@ def test_a_checkpoint_between_evaluations(ray_local, tmp_path):
 # ---- environments that break their word ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["observation", "reward"])
-@pytest.mark.parametrize("unit", ["episodes", "timesteps"])
+@pytest.mark.parametrize(
+    ("what", "unit"), [("observation", "episodes"), ("reward", "timesteps")], ids=str
+)
 @pytest.mark.parametrize("settings", [{}, {"env_runner_cls": MultiAgentEnvRunner}], ids=str)
 def test_in_this_process(ray_local, what, unit, settings):
     config = algorithm(NaNInEveryEpisode, **settings).evaluation(
@@ -151,6 +152,10 @@ def test_in_this_process(ray_local, what, unit, settings):
     for evaluate in (algo.train, algo.evaluate, algo.evaluate):
         with pytest.raises(TeamDataError, match=rf"(?s)evaluation.*{what}.*agent 'c'"):
             evaluate()
+    for env in algo.eval_env_runner.env.envs:
+        env.unwrapped.config["evil"] = None
+    counted = {"episodes": "num_episodes", "timesteps": "num_env_steps_sampled"}[unit]
+    assert algo.evaluate()["env_runners"][counted] == 20
     algo.stop()
 
 

@@ -19,6 +19,7 @@ from rllib_hetero import TeamError, TeamPolicies, load_policies
 from rllib_hetero.algorithms.checkpoint import export_policies
 from rllib_hetero.functional import distribution_for
 from rllib_hetero.reporting import record_episode, video
+from rllib_hetero.reporting.evaluation import evaluate
 from rllib_hetero.runners.actions import action_transform
 
 MIXED = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
@@ -82,6 +83,25 @@ def assert_equal_actions(a, b):
     assert a.keys() == b.keys()
     for agent in a:
         np.testing.assert_allclose(a[agent], b[agent], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agents": {"a": 3, "b": 4}}, "agents lack c"),
+        ({"agents": {"a": 3, "b": 4, "c": 5}}, r"shape of agent 'c' is \(5,\), not \(4,\)"),
+        ({"actions": {"b": "multi", "c": "multi"}}, r"'b' is MultiDisc.*, not Discrete\(4\)"),
+        ({"poison": "observation"}, "infinite observation for agent 'c', in step 3 of the episode"),
+        ({"poison": "reward"}, "infinite reward for agent 'c', in step 2 of the episode"),
+    ],
+    ids=str,
+)
+def test_what_they_were_not_trained_on_is_not_played(saved, changes, message):
+    policies = load_policies(saved["HAPPO"][1])
+    assert evaluate(policies, ScriptedTeam, MIXED, episodes=1).lengths == [5]
+    assert evaluate(policies, ScriptedTeam, MIXED | {"state": True}, episodes=1).lengths == [5]
+    with pytest.raises(TeamError, match=message):
+        evaluate(policies, ScriptedTeam, MIXED | changes, episodes=1)
 
 
 @pytest.mark.parametrize("case", CASES)
