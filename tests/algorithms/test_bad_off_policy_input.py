@@ -188,8 +188,10 @@ CASES = {
         r"TD\(lambda\).*config\.training\(n_step=3\).*config\.training\(lambda_=",
     ),
     "stretches longer than the ring": (
-        lambda: choosing().rl_module(model_config={"max_seq_len": 101}).training(
-            train_batch_size_per_learner=400
+        lambda: (
+            choosing()
+            .rl_module(model_config={"max_seq_len": 101})
+            .training(train_batch_size_per_learner=400)
         ),
         rf"`max_seq_len` 101 steps need more than the 100.*{CAPACITY}.*'max_seq_len'",
     ),
