@@ -5,7 +5,8 @@ How to run this script
 `python tuned_examples/mpe_off_policy.py`
 
 trains with continuous actions HADDPG, HATD3, HASAC, MADDPG, MATD3 and MASAC for 100k environment
-steps, 3 seeds on `simple_spread` and one on the other tasks; `--kinds discrete` HATD3 and HASAC.
+steps, 3 seeds on `simple_spread` and one on the other tasks; `--kinds discrete` HATD3,
+HASAC, QMIX, VDN and IQL.
 Every run is one process; as many run at once as Ray has CPUs (`--parallel N` says how many on
 this machine; a cluster is used through RAY_ADDRESS). It writes into `--docs` (default:
 docs/results)
@@ -22,7 +23,8 @@ Settings
 HARL's for MPE (Tables 5 and 7), which are the algorithms' defaults: 20 environments, 50 updates of
 1000 transitions after 50 steps of each, 10k steps of random actions before, networks of 2 x 128,
 actors 5e-4, critics 1e-3, tau 0.005. HASAC and MASAC as HASAC's authors have them for MPE: critics
-5e-4, networks of 2 x 256, returns over 20 steps.
+5e-4, networks of 2 x 256, returns over 20 steps. QMIX, VDN and IQL with their own defaults, which
+are those of EPyMARL's QMIX.
 
 Results to expect
 -----------------
@@ -49,7 +51,7 @@ from rllib_hetero.reporting.comparison import (
 
 COMPARED = {
     "continuous": ("HADDPG", "HATD3", "HASAC", "MADDPG", "MATD3", "MASAC"),
-    "discrete": ("HATD3", "HASAC"),
+    "discrete": ("HATD3", "HASAC", "QMIX", "VDN", "IQL"),
 }
 SETTINGS = {"HASAC": {"n_step": 20}, "MASAC": {"n_step": 20}}
 

@@ -8,7 +8,17 @@ import toys
 from gymnasium.spaces import Box
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
-from rllib_hetero import HADDPGConfig, HASACConfig, HATD3Config, MASACConfig, MATD3Config, TeamError
+from rllib_hetero import (
+    HADDPGConfig,
+    HASACConfig,
+    HATD3Config,
+    IQLConfig,
+    MASACConfig,
+    MATD3Config,
+    QMIXConfig,
+    TeamError,
+    VDNConfig,
+)
 
 
 class Unbounded(toys.TargetTeam):
@@ -39,6 +49,13 @@ def config(cls=HATD3Config, env=toys.TargetTeam, **training):
         .env_runners(num_env_runners=0, num_envs_per_env_runner=4, rollout_fragment_length=10)
         .training(**settings | training)
     )
+
+
+def choosing(cls=QMIXConfig, **training):
+    """Of stretches of 25 steps."""
+    env = {"agents": {"p0": (2, "three"), "p1": (3, "discrete")}}
+    settings = {"train_batch_size_per_learner": 100}
+    return config(cls, toys.CountingTeam, **settings | training).environment(env_config=env)
 
 
 CAPACITY = r"config\.training\(replay_buffer_config=\{'capacity': "
@@ -144,6 +161,52 @@ CASES = {
         ]
         for value in values
     },
+    **{
+        f"{kind} actions of {cls.__name__}": (
+            lambda cls=cls, kind=kind: choosing(cls).environment(
+                env_config={"agents": {"p0": (2, "discrete"), "p1": (3, kind)}}
+            ),
+            rf"agent 'p1'.*{word}.*Discrete",
+        )
+        for cls in (QMIXConfig, VDNConfig, IQLConfig)
+        for kind, word in (("box", "Box"), ("multi", "MultiDiscrete"))
+    },
+    **{
+        f"{name} = {value!r} of a value decomposition": (
+            lambda name=name, value=value: choosing(**{name: value}),
+            rf"`{name}` .*must be .*config\.training\({name}=",
+        )
+        for name, values in [
+            ("epsilon", (-0.1, 1.1, "x", None, [[0, 1.0], [9, 1.5]])),
+            ("lambda_", (-0.1, 1.1, None)),
+            ("double_q", (1, "x")),
+        ]
+        for value in values
+    },
+    "n-step of stretches": (
+        lambda: choosing(n_step=3),
+        r"TD\(lambda\).*config\.training\(n_step=3\).*config\.training\(lambda_=",
+    ),
+    "stretches longer than the ring": (
+        lambda: (
+            choosing()
+            .rl_module(model_config={"max_seq_len": 101})
+            .training(train_batch_size_per_learner=400)
+        ),
+        rf"`max_seq_len` 101 steps need more than the 100.*{CAPACITY}.*'max_seq_len'",
+    ),
+    "stretches longer than a minibatch": (
+        lambda: choosing(train_batch_size_per_learner=24),
+        r"24 transitions.*`max_seq_len` 25.*train_batch_size_per_learner=.*'max_seq_len'",
+    ),
+    "settings of the mixer without one": (
+        lambda: choosing(VDNConfig).rl_module(model_config={"mixing_embed_dim": 8}),
+        r"Unknown keys \['mixing_embed_dim'\] in config\.rl_module\(model_config=",
+    ),
+    "a critic that remembers": (
+        lambda: choosing().rl_module(model_config={"critic_recurrent": "gru"}),
+        r"Unknown keys \['critic_recurrent'\] in config\.rl_module\(model_config=",
+    ),
     "noise of some modules only": (
         lambda: config(exploration_noise={"p0": 0.1}),
         r"`exploration_noise` names \['p0'\].*\['p0', 'p1'\].*config\.training\(exploration_noise=",
@@ -173,6 +236,11 @@ def test_settings(case):
 def test_the_settings_around_are_good(cls):
     """The tests above fail for their own reasons."""
     config(cls).validate()
+
+
+@pytest.mark.parametrize("cls", [QMIXConfig, VDNConfig, IQLConfig])
+def test_the_settings_around_stretches_are_good(cls):
+    choosing(cls).validate()
 
 
 def test_amounts_of_noise_may_differ_and_change():

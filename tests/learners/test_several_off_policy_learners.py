@@ -7,7 +7,7 @@ from off_policy_toys import off_policy_config, update
 from test_several_learners import assert_close, assert_equal_bits
 from toys import make_learner, make_runner, sample
 
-from rllib_hetero import HAD3QNConfig, HASACConfig, HATD3Config
+from rllib_hetero import HAD3QNConfig, HASACConfig, HATD3Config, QMIXConfig
 
 # Three environments: one learner is home to one of them, the other one to two.
 THREE = {
@@ -17,10 +17,12 @@ THREE = {
     "end": "alternate",
 }
 CHOOSING = THREE | {"agents": {"a": (3, "three"), "b": (4, "discrete"), "c": (5, "three")}}
+STRETCHES = {"model": {"recurrent": "gru", "max_seq_len": 2}, "lambda_": 0.5}
 CASES = {
-    "hatd3": (HATD3Config, THREE, {"policy_delay": 2}),
-    "hasac": (HASACConfig, THREE, {"policy_delay": 2}),
-    "had3qn": (HAD3QNConfig, CHOOSING, {}),
+    "hatd3": (HATD3Config, THREE, {"policy_delay": 2, "n_step": 2}),
+    "hasac": (HASACConfig, THREE, {"policy_delay": 2, "n_step": 2}),
+    "had3qn": (HAD3QNConfig, CHOOSING, {"n_step": 2}),
+    "qmix": (QMIXConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -30,7 +32,7 @@ def config_for(case, num_learners, batch_size):
     per_learner = batch_size // max(1, num_learners)
     cls, env_config, settings = CASES[case]
     config = off_policy_config(
-        cls, env_config=env_config, train_batch_size_per_learner=per_learner, n_step=2, **settings
+        cls, env_config=env_config, train_batch_size_per_learner=per_learner, **settings
     )
     config = config.copy(copy_frozen=False)
     config.learners(num_learners=num_learners, num_cpus_per_learner=0.5)

@@ -61,7 +61,8 @@ class ValueDecompositionLearner(SequenceLearner):
         counted = self.counted(batch, active)
         share = counted / sum_over_learners(counted.sum()).clamp(min=1)
         loss = (share * td_loss(values, targets, self.config.td_huber_delta)).sum()
-        self.notes.add(CRITIC, "loss", loss, over_learners="sum")
+        for m in (*self._layout.groups, CRITIC):
+            self.notes.add(m, "loss", loss, over_learners="sum")
         self.notes.add(CRITIC, "mean_q", (share * values).sum(), over_learners="sum")
         return loss
 
