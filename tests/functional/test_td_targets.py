@@ -168,6 +168,17 @@ def test_several_agents_are_one_call_each():
         assert torch.equal(together[..., i], alone)
 
 
+def test_episodes_may_end_earlier_for_some_agents():
+    generator = torch.Generator().manual_seed(0)
+    rewards, next_values = torch.randn(2, 4, 6, 3, generator=generator)
+    discounts = 0.9 * (torch.rand(4, 6, 3, generator=generator) < 0.7)
+    filled = torch.arange(6) < torch.tensor([[6], [4], [1], [5]])
+    together = td_lambda_targets(rewards, next_values, discounts, filled, lambda_=0.8)
+    for i in range(3):
+        parts = (x[..., i] for x in (rewards, next_values, discounts))
+        assert torch.equal(together[..., i], td_lambda_targets(*parts, filled, lambda_=0.8))
+
+
 def test_lambda_targets_leave_inputs_alone_and_have_no_gradient():
     rewards, next_values = torch.ones(2, 3), torch.ones(2, 3, requires_grad=True)
     discounts, filled = torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool)
@@ -178,9 +189,11 @@ def test_lambda_targets_leave_inputs_alone_and_have_no_gradient():
 
 def test_lambda_targets_reject_wrong_shapes_and_types():
     x, filled = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)
-    for args in ((x, x, x, filled[:, :2]), (x, x[:1], x, filled)):
-        with pytest.raises(ValueError, match="Shapes"):
-            td_lambda_targets(*args, lambda_=0.5)
+    with pytest.raises(ValueError, match="Shapes"):
+        td_lambda_targets(x, x[:1], x, filled, lambda_=0.5)
+    for discounts in (x[:, :2], torch.zeros(2, 3, 1)):
+        with pytest.raises(ValueError, match="Discounts"):
+            td_lambda_targets(x, x, discounts, filled, lambda_=0.5)
     with pytest.raises(ValueError, match="axes of `filled`"):
         td_lambda_targets(x[:1], x[:1], x, filled, lambda_=0.5)
     with pytest.raises(ValueError, match="bool"):

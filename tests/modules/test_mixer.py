@@ -126,7 +126,7 @@ def test_the_sum():
 # The module.
 
 
-@pytest.mark.parametrize("name", ["monotonic", "sum"])
+@pytest.mark.parametrize("name", ["monotonic", "sum", "none"])
 def test_dead_agents_enter_with_zero_and_are_not_read(name):
     module, (q, state) = team_mixer(name), [x.float() for x in draw(ROWS)]
     active = torch.rand(ROWS, AGENTS) < 0.5
@@ -137,6 +137,12 @@ def test_dead_agents_enter_with_zero_and_are_not_read(name):
         assert torch.equal(actual, expected)
     module.mix(holes, state, active).sum().backward()
     assert (holes.grad[~active] == 0).all() and holes.grad.isfinite().all()
+
+
+def test_nothing_is_mixed_where_there_is_no_mixer():
+    module, (q, state) = team_mixer("none"), draw(ROWS)
+    assert torch.equal(module.mix(q, state, torch.ones(ROWS, AGENTS, dtype=torch.bool)), q)
+    assert module.q_parameters() == []
 
 
 def test_settings_of_the_model():
