@@ -54,6 +54,8 @@ format: $(SETUP)  ## let ruff mend and format
 
 bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/ratios.py
+	$(BIN)/python tests/benchmarks/off_policy.py
+	$(BIN)/python tests/benchmarks/replay.py
 
 scaling: $(SETUP)  ## measure throughput by the number of env runners
 	$(BIN)/python tests/benchmarks/scaling.py

@@ -32,7 +32,7 @@ from rllib_hetero import HADDPGConfig, HATD3Config, MATD3Config
 from rllib_hetero.algorithms.off_policy.replay_data import ReplayData
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 
-ROWS, ENVS, UPDATES = 100_000, 20, 20
+ROWS, ENVS, UPDATES = 100_000, 20, 10
 MPE = Size("MPE", 3, 18, 5, (128, 128))
 CHEETAH = Size("HalfCheetah 6x1", 6, 23, 1, (256, 256))
 METHODS = {"HADDPG": (HADDPGConfig, False), "HATD3": (HATD3Config, True)}

@@ -170,6 +170,19 @@ def test_predecessors_act_by_their_new_policies_and_successors_by_their_old(meth
             assert (actions[agent] - batch.actions[agent][:, 0]).abs().max() > 1e-2
 
 
+def test_no_action_is_computed_that_nobody_is_judged_beside(monkeypatch):
+    learner, data = learner_and_data("haddpg")
+    acted, own_action = [], type(learner).own_action
+    monkeypatch.setattr(
+        type(learner), "own_action", lambda *args: acted.append(args[2]) or own_action(*args)
+    )
+    update(learner, data, 1)
+    agents = learner.config.layout.team.agents
+    # All agents' first actions, and the new ones of all but the last.
+    assert acted[: len(agents)] == list(agents)
+    assert len(set(acted[len(agents) :])) == len(acted[len(agents) :]) == len(agents) - 1
+
+
 @pytest.mark.parametrize("method", ["maddpg", "matd3"])
 def test_simultaneous_ones_are_judged_beside_the_replayed_actions(method):
     learner, data = learner_and_data(method)

@@ -284,3 +284,10 @@ def test_the_whole_state_has_the_targets():
 def test_what_cannot_be_built_is_refused(cls, space, model, match):
     with pytest.raises(ValueError, match=match):
         cls(observation_space=OBSERVATIONS, action_space=space, model_config=model)
+
+
+def test_all_parts_change_between_training_and_evaluation():
+    module = make("deterministic, box")
+    for mode in (False, False, True, True, False):
+        assert module.train(mode) is module
+        assert {part.training for part in module.modules()} == {mode}

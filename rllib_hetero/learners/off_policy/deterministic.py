@@ -43,8 +43,10 @@ class DeterministicActors(ActorCriticLearner):
         """The target policies' actions in the states that follow."""
         joint = {}
         for m, agents in self._layout.groups.items():
-            observations = {Columns.OBS: batch.next_observations[m]}
-            inputs = self.module[m].unwrapped().forward_target(observations)
+            seen = batch.next_observations[m]
+            # As a matrix: with more axes, torch copies what is not in one piece.
+            rows = {Columns.OBS: seen.flatten(0, 1)}
+            inputs = self.module[m].unwrapped().forward_target(rows).unflatten(0, seen.shape[:2])
             for k, agent in enumerate(agents):
                 mask = batch.next_masks[m][:, k] if m in batch.next_masks else None
                 action = self.target_action(m, inputs[:, k], mask)
