@@ -630,6 +630,48 @@ class ConstantState(Sound):
         return np.ones(2, np.float32)
 
 
+class Wide(Sound):
+    """The state has as many numbers as LayerNorm is given."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.state_space = Box(-200.0, 200.0, (7,), np.float32)
+
+    def state(self):
+        return self.numbers().astype(np.float32)
+
+
+@breaks("states after LayerNorm", "warning", r"of \d+ different states.* leaves [1-5] ")
+class OneLiveNumber(Wide):
+    def numbers(self):
+        return np.append(np.zeros(6), 10.0 * self.x)
+
+
+@breaks("states after LayerNorm", "warning", r"of \d+ different states.* leaves 1 ")
+class SevenTimesTheSame(Wide):
+    def numbers(self):
+        return np.full(7, self.x)
+
+
+@breaks("states after LayerNorm", "warning", r"of \d+ different states.* leaves [1-3] ")
+class OneOtherNumber(Wide):
+    def numbers(self):
+        return np.array([*[self.x] * 6, self.t])
+
+
+@breaks("states after LayerNorm", "warning", "the critic sees of .* leaves", also=[
+    "observations after LayerNorm"
+])  # fmt: skip
+class WideObservation(Sound):
+    def __init__(self, config=None):
+        super().__init__(config)
+        del self.state_space
+        self.observation_spaces["a"] = Box(-20.0, 20.0, (8,), np.float32)
+
+    def observe(self, agents):
+        return super().observe(agents) | {"a": np.full(8, self.x, np.float32)}
+
+
 @breaks("state() only looks", "error", "after reset.., state|something else when called a second")
 class StatePops(Sound):
     def state(self):

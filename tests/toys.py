@@ -365,6 +365,8 @@ def small_config(
 
     `model` is added to the `model_config`; `sharing` replaces the default `parameter_sharing`.
     """
+    # LayerNorm on small inputs too, so that the passes by hand have all there is.
+    networks = {"hidden_sizes": [16, 16], "actor_head_gain": 1.0, "layer_norm": "all"}
     # Adam's epsilon keeps gradients that are all but zero from becoming steps made of rounding.
     settings = {
         "lr": 1e-3, "adam_epsilon": 1e-3, "num_epochs": 3,
@@ -376,7 +378,7 @@ def small_config(
         .env_runners(num_env_runners=0, num_envs_per_env_runner=num_envs)
         .learners(num_learners=0)
         .training(**(settings | training))
-        .rl_module(model_config={"hidden_sizes": [16, 16], "actor_head_gain": 1.0} | (model or {}))
+        .rl_module(model_config=networks | (model or {}))
         .debugging(seed=7, log_level="ERROR")
     )
     if sharing is not None:

@@ -31,7 +31,8 @@ Those of the paper (Li et al., AAAI 2024, Tables 3 to 7) where it names them: ev
 policy of its own, also MAPPO's. Matrix games: 50 environments, 10,000 steps per iteration, networks
 of 2 x 64, 15 epochs, lr 5e-4, entropy 0.01. MuJoCo: 40 environments, 4000 steps per iteration,
 networks of 3 x 64, 5 epochs, lr 3e-4, no entropy bonus; agents see their own joints only, on Ant
-the whole state. `simple_spread`: the library's defaults. All: clip 0.2, gamma 0.99, lambda 0.95.
+the whole state. `simple_spread`: the library's defaults. All: clip 0.2, gamma 0.99, lambda 0.95;
+LayerNorm on every input, the games' one or two numbers too, as in the authors' code.
 
 Results to expect
 -----------------
@@ -180,7 +181,13 @@ def configure(run: Run):
         .environment(task.env, env_config=task.env_config)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=task.num_envs)
         .multi_agent(parameter_sharing="none")
-        .rl_module(model_config={"hidden_sizes": task.hidden_sizes, **method.model_config})
+        .rl_module(
+            model_config={
+                "hidden_sizes": task.hidden_sizes,
+                "layer_norm": "all",
+                **method.model_config,
+            }
+        )
         .training(clip_param=0.2, gamma=0.99, lambda_=0.95, **task.training)
         .training(**method.training)
         .debugging(seed=run.seed, log_level="ERROR")

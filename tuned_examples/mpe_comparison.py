@@ -22,7 +22,8 @@ Settings
 --------
 The algorithms' defaults, which are HARL's for MPE: 20 environments x 200 steps per iteration,
 networks of 2 x 128, 5 epochs on the whole batch, lr 5e-4; MAPPO and CoPPO with one shared policy
-where the agents' spaces are equal, the others with one policy for each agent. HATRPO with
+where the agents' spaces are equal, the others with one policy for each agent. LayerNorm is on every
+input, as in HARL; by default it is not on one of three numbers, as the speaker's. HATRPO with
 kl_threshold 0.005, as in its paper.
 
 Results to expect
@@ -82,6 +83,7 @@ def configure(run: Run):
             env_config={"scenario": task, "continuous_actions": kind == "continuous"},
         )
         .env_runners(num_env_runners=0, num_envs_per_env_runner=20)
+        .rl_module(model_config={"layer_norm": "all"})
         .training(**SETTINGS.get(algorithm, {}))
         .debugging(seed=run.seed, log_level="ERROR")
     )

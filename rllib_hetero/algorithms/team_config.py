@@ -28,6 +28,7 @@ from rllib_hetero.errors import TeamError
 from rllib_hetero.learners.clipping import GRAD_CLIP_BY
 from rllib_hetero.modules.context import CONTEXT_SIZE
 from rllib_hetero.modules.memory import check_recurrent
+from rllib_hetero.modules.networks import check_layer_norm
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
@@ -407,11 +408,13 @@ class TeamConfig(AlgorithmConfig):
                 "`action_projection` is for agents that act in sequence (BPPO, ARMAPPO): remove it "
                 "from config.rl_module(model_config={...})."
             )
-        for key in {"recurrent", "critic_recurrent"} & set(self.model_defaults):
-            try:
-                check_recurrent(dict(self.model_defaults) | self.model_config, key)
-            except ValueError as error:
-                self._value_error(str(error))
+        model = dict(self.model_defaults) | self.model_config
+        try:
+            check_layer_norm(model["layer_norm"])
+            for key in {"recurrent", "critic_recurrent"} & set(self.model_defaults):
+                check_recurrent(model, key)
+        except ValueError as error:
+            self._value_error(str(error))
 
     @property
     def max_seq_len(self) -> int:

@@ -35,7 +35,7 @@ def as_numbers(value: Any) -> np.ndarray | None:
         return None
 
 
-def _arrays(subject: Subject) -> Iterator[tuple[Moment, AgentID, Any, np.ndarray]]:
+def arrays(subject: Subject) -> Iterator[tuple[Moment, AgentID, Any, np.ndarray]]:
     """All observations of the right shape, as returned and as float32."""
     for moment in subject.recording:
         for agent in subject.team.agents:
@@ -76,7 +76,7 @@ def shapes(subject: Subject) -> Iterator[Fault]:
 
 def finite(subject: Subject) -> Iterator[Fault]:
     """No NaN and no infinity, as float32."""
-    for moment, agent, x, array in _arrays(subject):
+    for moment, agent, x, array in arrays(subject):
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
             yield error(
@@ -88,7 +88,7 @@ def finite(subject: Subject) -> Iterator[Fault]:
 
 def bounds(subject: Subject) -> Iterator[Fault]:
     """Observations are inside their Box."""
-    for moment, agent, _, array in _arrays(subject):
+    for moment, agent, _, array in arrays(subject):
         space = subject.team.observation_spaces[agent]
         index = outside(array, space)
         if index is not None:
@@ -112,7 +112,7 @@ def outside(array: np.ndarray, space: Any) -> int | None:
 
 def dtypes(subject: Subject) -> Iterator[Fault]:
     """Observations that are not float32 are converted in every step."""
-    for _, agent, x, _ in _arrays(subject):
+    for _, agent, x, _ in arrays(subject):
         kind = getattr(x, "dtype", type(x).__name__)
         if kind != np.float32:
             yield note(f"agent {agent!r}: {kind}", "float32 saves a conversion each step.", agent)

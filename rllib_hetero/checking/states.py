@@ -20,7 +20,8 @@ def _space(team: Team) -> Any:
     return team.state_space
 
 
-def _arrays(subject: Subject) -> Iterator[tuple[Moment, np.ndarray]]:
+def arrays(subject: Subject) -> Iterator[tuple[Moment, np.ndarray]]:
+    """All states of the right shape, as float32."""
     for moment in subject.recording:
         array = as_numbers(moment.kept_state)
         if array is not None and array.shape == _space(subject.team).shape:
@@ -50,7 +51,7 @@ def shapes(subject: Subject) -> Iterator[Fault]:
 
 def finite(subject: Subject) -> Iterator[Fault]:
     """No NaN and no infinity, as float32."""
-    for moment, array in _arrays(subject):
+    for moment, array in arrays(subject):
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
             yield error(
@@ -62,7 +63,7 @@ def finite(subject: Subject) -> Iterator[Fault]:
 def bounds(subject: Subject) -> Iterator[Fault]:
     """The state is inside its Box."""
     space = _space(subject.team)
-    for moment, array in _arrays(subject):
+    for moment, array in arrays(subject):
         index = outside(array, space)
         if index is not None:
             yield warning(
@@ -74,10 +75,10 @@ def bounds(subject: Subject) -> Iterator[Fault]:
 
 def changes(subject: Subject) -> Iterator[Fault]:
     """The state is not a constant."""
-    arrays = [array for _, array in _arrays(subject)]
-    if len(arrays) > 3 and all(same(arrays[0], x) for x in arrays):
+    seen = [array for _, array in arrays(subject)]
+    if len(seen) > 3 and all(same(seen[0], x) for x in seen):
         yield warning(
-            f"state() was the same in all of {len(arrays)} calls",
+            f"state() was the same in all of {len(seen)} calls",
             "The critic learns nothing from a constant: mend state(), or leave state_space out, "
             "and the critic sees all observations.",
         )

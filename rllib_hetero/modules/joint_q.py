@@ -125,8 +125,9 @@ class ActionInputs(nn.Module):
         agents, choices = zip(*((i, a) for i, n in enumerate(nvec) for a in range(n)), strict=True)
         self.register_buffer("agents", torch.tensor(agents), persistent=False)
         self.register_buffer("choices", torch.tensor(choices), persistent=False)
-        body, features = critic_body(state_size + sum(nvec), model)
-        layers = list(body)[1:] if model["layer_norm"] else list(body)
+        norm = {"layer_norm": "hidden"} if model["layer_norm"] else {}
+        body, features = critic_body(state_size + sum(nvec), model | norm)
+        layers = list(body)
         self.first = layers[0]  # type: ignore[assignment]
         self.rest = nn.Sequential(*layers[1:], nn.Linear(features, 1))
 

@@ -15,23 +15,34 @@ _ACTIVATIONS = {
     "hardswish": nn.Hardswish,
 }
 
+NORMALIZED_FROM = 7
+"""The smallest input that `layer_norm=True` normalises."""
+
 
 def mlp(
     in_size: int,
     hidden_sizes: Sequence[int],
     *,
     activation: str = "relu",
-    layer_norm: bool = True,
+    layer_norm: bool | str = True,
     orthogonal: bool = True,
     last_activation: str | None = None,
 ) -> nn.Sequential:
     """LayerNorm, then (Linear, activation, LayerNorm) for each hidden size.
 
+    LayerNorm takes the mean and the scale out of its input: of d numbers, what d - 2 would tell
+    is left. In HARL's code it is on every input, and its tasks' have 11 numbers and more. Of one
+    number it leaves nothing, of two which is the larger, of three an angle. By default, inputs of
+    fewer than `NORMALIZED_FROM` numbers are taken as they are; hidden layers, whose units say
+    much the same, are always normalised.
+
     Args:
         in_size: Size of the input's last axis.
         hidden_sizes: Sizes of the hidden layers.
         activation: "relu", "tanh", "elu", "selu" or "hardswish".
-        layer_norm: False leaves all normalisation out.
+        layer_norm: Where there is LayerNorm: True, after hidden layers, and on inputs of
+            `NORMALIZED_FROM` numbers or more; "all", on smaller inputs too, as in HARL; "hidden",
+            after hidden layers only; False, nowhere.
         orthogonal: Weights are orthogonal with the activation's gain, biases 0, as in HARL's
             on-policy networks; else as PyTorch makes them, as in its off-policy ones.
         last_activation: The last hidden layer's; None: as the others.
@@ -40,7 +51,8 @@ def mlp(
         A network from (..., in_size) to (..., hidden_sizes[-1]).
 
     Raises:
-        ValueError: If the activation is unknown, or no hidden size is given.
+        ValueError: If the activation or `layer_norm` is unknown, no hidden size is given, or
+            a hidden layer is too small for LayerNorm.
 
     Reference:
         Zhong et al., JMLR 2024, Appendix; layer order as in the authors' code.
@@ -59,7 +71,15 @@ def mlp(
             "At least one hidden layer is needed: "
             "config.rl_module(model_config={'hidden_sizes': [128, 128]})."
         )
-    layers: list[nn.Module] = [nn.LayerNorm(in_size)] if layer_norm else []
+    check_layer_norm(layer_norm)
+    if layer_norm and min(hidden_sizes) < 3:
+        raise ValueError(
+            f"LayerNorm leaves nothing of 1 unit, and of 2 a sign; the hidden sizes are "
+            f"{list(hidden_sizes)}. Raise them, or leave it out: "
+            "config.rl_module(model_config={'layer_norm': False})."
+        )
+    on_input = layer_norm == "all" or (layer_norm is True and in_size >= NORMALIZED_FROM)
+    layers: list[nn.Module] = [nn.LayerNorm(in_size)] if on_input else []
     for size, name in zip(hidden_sizes, activations, strict=True):
         layer = linear(in_size, size, _gain(name)) if orthogonal else nn.Linear(in_size, size)
         layers += [layer, _ACTIVATIONS[name]()]
@@ -67,6 +87,15 @@ def mlp(
             layers.append(nn.LayerNorm(size))
         in_size = size
     return nn.Sequential(*layers)
+
+
+def check_layer_norm(layer_norm: bool | str) -> None:
+    """Raises ValueError if it is no word of `mlp`."""
+    if not isinstance(layer_norm, bool) and layer_norm not in ("all", "hidden"):
+        raise ValueError(
+            f"`layer_norm` must be True, 'all', 'hidden' or False, got {layer_norm!r}: "
+            "config.rl_module(model_config={'layer_norm': True})."
+        )
 
 
 def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:

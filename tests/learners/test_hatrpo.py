@@ -30,8 +30,9 @@ def make(env=None, *, to_train=None, sharing=None, learner_class=None, **trainin
         "kl_threshold": 0.003,
         "update_order": ORDER,
     }
-    config = small_config(HATRPOConfig, env_config=env, **(settings | training))
-    config.rl_module(model_config={"hidden_sizes": [4], "actor_head_gain": 1.0})
+    config = small_config(
+        HATRPOConfig, env_config=env, model={"hidden_sizes": [4]}, **(settings | training)
+    )
     if to_train is not None:
         config.multi_agent(policies_to_train=to_train)
     if sharing is not None:

@@ -36,7 +36,7 @@ def make_config(args):
         BPPOConfig()
         .environment("matrix_game", env_config=game)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=50)
-        .rl_module(model_config={"hidden_sizes": [64, 64]})
+        .rl_module(model_config={"hidden_sizes": [64, 64], "layer_norm": "all"})
         .training(
             lr=5e-4,
             train_batch_size_per_learner=10_000,

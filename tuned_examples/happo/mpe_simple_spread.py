@@ -49,7 +49,8 @@ def make_config(args):
             env_config={"scenario": args.scenario, "continuous_actions": not args.discrete},
         )
         .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-        .rl_module(model_config={"hidden_sizes": [128, 128]})
+        # LayerNorm on every input, as in HARL: the speaker's has three numbers.
+        .rl_module(model_config={"hidden_sizes": [128, 128], "layer_norm": "all"})
         .training(
             lr=5e-4,
             train_batch_size_per_learner=4000,
