@@ -31,6 +31,24 @@ def counts_of_learners(count: int) -> tuple[int, int]:
     return int(counts[: dist.get_rank()].sum()), int(counts.sum())
 
 
+def span_of_learner(size: float) -> tuple[float, float, float]:
+    """Where this learner's part lies if all learners' are laid end to end; collective.
+
+    Args:
+        size: Of this learner's part.
+
+    Returns:
+        Its start and its end, which to the bit is the next learner's start; and the last one's end.
+    """
+    if num_learners() == 1:
+        return 0.0, size, size
+    sizes = torch.zeros(num_learners() + 1, dtype=torch.float64, device=_device())
+    sizes[dist.get_rank() + 1] = size
+    dist.all_reduce(sizes)
+    ends = sizes.cumsum(0).tolist()
+    return ends[dist.get_rank()], ends[dist.get_rank() + 1], ends[-1]
+
+
 def max_over_learners(x: torch.Tensor) -> torch.Tensor:
     """The elementwise maximum of every learner's tensor of this shape; collective."""
     if num_learners() > 1:

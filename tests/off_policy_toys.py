@@ -87,8 +87,7 @@ class SlowReplay:
     def draw(self, update):
         """The minibatch of an update: namespaces of tensors, `now` and `after`, and returns."""
         total = sum(map(len, self.columns))
-        rng = np.random.default_rng((self.c.seed, update, 1))
-        indices = rng.integers(total, size=self.c.train_batch_size_per_learner)
+        indices = self.indices(np.random.default_rng((self.c.seed, update, 1)), total)
         places = [(column, i) for column in self.columns for i in range(len(column))]
         walks = [self._walk(*places[i]) for i in indices]
         first, last, rewards, discounts = zip(*walks, strict=True)
@@ -105,6 +104,9 @@ class SlowReplay:
             rewards=torch.tensor(rewards, dtype=torch.float32),
             discounts=torch.tensor(discounts, dtype=torch.float32),
         )
+
+    def indices(self, rng, total):
+        return rng.integers(total, size=self.c.train_batch_size_per_learner)
 
     def _walk(self, column, i):
         reward, discount = 0.0, 1.0

@@ -98,6 +98,27 @@ CASES = {
         lambda: config(replay_buffer_config=1000),
         r"`replay_buffer_config` must be a dict.*'capacity'.*got 1000.*config\.training\(",
     ),
+    **{
+        f"{key} of the replay: {value!r}": (
+            lambda key=key, value=value: config(
+                replay_buffer_config={"capacity": 400, "alpha": 0.5, key: value}
+            ),
+            rf"`{key}` of the replay.*\[0, 1\], got .*config\.training\(replay_buffer_config=",
+        )
+        for key, value in [("alpha", 1.5), ("alpha", "x"), ("alpha", True), ("beta", -0.1)]
+    },
+    "stretches of episodes by priority": (
+        lambda: (
+            config(VDNConfig, toys.CountingTeam, replay_buffer_config={"alpha": 0.6})
+            .environment(env_config={"agents": {"a": (3, "discrete"), "b": (4, "three")}})
+            .rl_module(model_config={"max_seq_len": 5})
+        ),
+        r"drawn uniformly.*config\.training\(replay_buffer_config=\{'alpha': ",
+    ),
+    "larger than the memory": (
+        held(10**12),
+        rf"A full replay takes .* GiB of memory are free.*{CAPACITY}.*'folder'",
+    ),
     "a word for replay_in_checkpoint": (
         lambda: config(replay_in_checkpoint="always"),
         r"`replay_in_checkpoint` must be True, False or None.*'always'.*config\.training\(",

@@ -23,8 +23,14 @@ CASES = {
     "hasac": (HASACConfig, THREE, {"policy_delay": 2, "n_step": 2}),
     "had3qn": (HAD3QNConfig, CHOOSING, {"n_step": 2}),
     "qmix": (QMIXConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
+    "by priority": (
+        HATD3Config,
+        THREE,
+        {"replay_buffer_config": {"capacity": 300, "alpha": 0.6, "beta": 0.4}, "n_step": 2},
+    ),
 }
 every_case = pytest.mark.parametrize("case", CASES)
+uniform_ones = pytest.mark.parametrize("case", [c for c in CASES if c != "by priority"])
 
 
 def config_for(case, num_learners, batch_size):
@@ -61,7 +67,7 @@ def test_two_learners_are_one(case, pair):
     compare(case, pair)
 
 
-@every_case
+@uniform_ones
 def test_a_learner_may_have_no_rows_of_a_minibatch(case, pair):
     """Of two rows, both are often of one learner."""
     alone = compare(case, pair, batch_size=2)
@@ -75,3 +81,4 @@ def test_a_learner_may_have_no_rows_of_a_minibatch(case, pair):
 def test_a_learner_may_have_no_rows_at_all(pair):
     """No environment of its own has answered."""
     compare("hasac", pair, envs=range(1, 3))
+    compare("by priority", pair, envs=range(1, 3))

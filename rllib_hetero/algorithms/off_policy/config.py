@@ -17,6 +17,10 @@ from rllib_hetero.team import ModuleID
 REPLAY_DEFAULTS: dict[str, Any] = {
     # Environment steps over all learners; the oldest make room for the newest.
     "capacity": 1_000_000,
+    # Draw in proportion to |TD error|^alpha (Schaul et al., 2016); None draws uniformly.
+    "alpha": None,
+    # Exponent of the weights that correct the loss for it.
+    "beta": 0.4,
     # A folder for memory-mapped files; None keeps everything in memory.
     "folder": None,
 }
@@ -210,9 +214,23 @@ class OffPolicyConfig(TeamConfig):
                 f"already lost the first. {mend}, or lower "
                 "config.training(num_steps_sampled_before_learning_starts=...)."
             )
+        if given["alpha"] is not None:
+            self._validate_priorities()
         if given["folder"] is None and self.num_learners == 0:
             # Remote learners may be on machines of another size.
-            check_memory(bytes_needed(self.layout, capacity, self.num_envs), free_memory())
+            prioritized = given["alpha"] is not None
+            needed = bytes_needed(self.layout, capacity, self.num_envs, prioritized=prioritized)
+            check_memory(needed, free_memory())
+
+    def _validate_priorities(self) -> None:
+        for key in ("alpha", "beta"):
+            value = self.replay_buffer_config[key]
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:
+                self._value_error(
+                    f"`{key}` of the replay must be a number in [0, 1], got {value!r}. Set it with "
+                    f"config.training(replay_buffer_config={{{key!r}: ...}})."
+                )
 
     def check_schedule(
         self, name: str, value: Any, *, least: float, most: float = float("inf")

@@ -96,6 +96,11 @@ class ValueDecompositionConfig(GreedyConfig):
                 f"{self.algo_class.__name__} looks further than one step by TD(lambda): replace "
                 f"config.training(n_step={self.n_step!r}) by config.training(lambda_=...)."
             )
+        if self.replay_buffer_config["alpha"] is not None:
+            self._value_error(
+                "Stretches of episodes are drawn uniformly: remove "
+                "config.training(replay_buffer_config={'alpha': ...})."
+            )
         self._validate_max_seq_len()
 
     def _validate_max_seq_len(self) -> None:

@@ -22,10 +22,11 @@ from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
 from rllib_hetero.functional import td_loss
+from rllib_hetero.learners.off_policy.drawing import PriorityDraws, UniformDraws
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep, Loss
 from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.reductions import counts_of_learners, sum_gradients, sum_over_learners
-from rllib_hetero.replay import JointBatch, JointReplay, uniform
+from rllib_hetero.replay import JointBatch, JointReplay
 from rllib_hetero.replay.batches import PerModule
 from rllib_hetero.replay.homes import blocks, first_column
 from rllib_hetero.team import CRITIC, AgentID, ModuleID
@@ -49,6 +50,7 @@ class OffPolicyLearner(TeamLearner):
     """
 
     num_updates = 0
+    _td_errors: Tensor | None = None
 
     @override(TeamLearner)
     def build(self) -> None:
@@ -140,16 +142,18 @@ class OffPolicyLearner(TeamLearner):
     def _create_iterator_if_necessary(
         self, *, num_updates: int, **kwargs: Any
     ) -> Iterator[GradientStep]:
-        config, held = self.config, self.num_drawable()
-        before, total = counts_of_learners(held)
+        config, draws = self.config, self.new_draws()
         for _ in range(num_updates):
             # All learners draw the same rows, and the same noise for them; each takes its own.
-            drawn = uniform(self.seed_of_update(1), total, self.draws_per_update)
-            own = (drawn >= before) & (drawn < before + held)
+            drawn = draws.draw(self.seed_of_update(1), self.draws_per_update)
+            own = drawn.own
             self._own = slice(None) if own.all() else torch.from_numpy(np.flatnonzero(own))
             self._noise = torch.Generator().manual_seed(_as_seed(self.seed_of_update(2)))
-            batch = self.take(drawn[own] - before)
+            batch = self.take(drawn.indices)
+            if drawn.weights is not None:
+                batch.weights = drawn.weights.to(self._device)
             yield from self.update_on(batch)
+            draws.learn(drawn, self._td_errors)
             if self.num_updates % config.target_update_interval == 0:
                 with torch.no_grad():  # Or each target would remember all that it ever was.
                     torch._foreach_lerp_(self._targets, self._online, config.tau)
@@ -168,7 +172,14 @@ class OffPolicyLearner(TeamLearner):
 
     def replay_settings(self) -> dict[str, Any]:
         """What else the replay is to keep: arguments of `JointReplay`."""
-        return {}
+        return {"alpha": self.config.replay_buffer_config["alpha"]}
+
+    def new_draws(self) -> UniformDraws:
+        """How this iteration's minibatches are drawn; collective."""
+        given = self.config.replay_buffer_config
+        if given["alpha"] is None:
+            return UniformDraws(self.num_drawable())
+        return PriorityDraws(self.replay, given["beta"])
 
     def num_drawable(self) -> int:
         """How many there are to draw from in this learner's replay."""
@@ -252,6 +263,8 @@ class OffPolicyLearner(TeamLearner):
             target: (B,) what all of them are fitted to.
         """
         errors = td_loss(values, target.expand_as(values), self.config.td_huber_delta).sum(0)
+        if self.config.replay_buffer_config["alpha"] is not None:
+            self._td_errors = (values.detach() - target).abs().mean(0)
         loss = (batch.weights * errors).sum() / self.config.total_train_batch_size
         self.notes.add(CRITIC, "loss", loss, over_learners="sum")
         mean_value = values.mean(0).sum() / self.config.total_train_batch_size
