@@ -1,5 +1,6 @@
 """What all tests share. This file's folder is on `sys.path`, so `import toys` works everywhere."""
 
+import atexit
 import os
 import shutil
 import sys
@@ -10,9 +11,18 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray's processes would give way to all others: on a busy machine a test would wait for minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
+# Whatever jax compiles is compiled once for all processes of a session.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder = tempfile.mkdtemp(prefix="jax")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+# RLlib imports jax wherever it is installed: a second for each of many processes.
+os.environ.setdefault("RLLIB_TEST_NO_JAX_IMPORT", "1")
 import toys
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Toy networks: a second thread would only wait for the first.
 torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Two processes for the learners of all tests: starting them takes longer than what they train."""
+"""Two processes for runners and learners: starting them takes longer than what a test does."""
 
 import contextlib
 import signal
@@ -17,7 +17,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Pair:
-    """Two processes that train a learner of any config together."""
+    """Two processes: one of them samples by any config, and both train its learner together."""
 
     def __init__(self):
         self._group = None
@@ -40,15 +40,35 @@ class Pair:
                     train(learner, fragments, rank)
             return rank, learner.get_state(), weights_of(learner)
 
+        (_, first, one), (_, _, two) = self._on_each(work)
+        return first, one, two
+
+    def sample(self, config, state):
+        """Fragments of a remote runner with the actors of a learner's state."""
+
+        def work(hosting):
+            import torch.distributed as dist
+
+            rank = dist.get_rank()
+            if rank:
+                return rank, None
+            runner = toys.make_runner(config, worker_index=1)
+            for m, module in runner.module.items():
+                module.set_state(state["rl_module"][m])
+            return rank, runner.sample()
+
+        return self._on_each(work)[0][1]
+
+    def _on_each(self, work):
+        """What the function returns in each, by the rank that it begins with."""
         if self._group is None:
             host = toys.small_config(HAPPOConfig).copy(copy_frozen=False)
             host.learners(num_learners=2, num_cpus_per_learner=0.5)
             self._group = host.build_learner_group()
         with killed_if_it_fails(self._group, self.forget):
             results = [r.get() for r in self._group.foreach_learner(work)]
-        (_, first, one), (_, _, two) = sorted(results, key=lambda result: result[0])
         assert sorted(rank for rank, *_ in results) == [0, 1]
-        return first, one, two
+        return sorted(results, key=lambda result: result[0])
 
     def forget(self):
         self._group = None

@@ -9,8 +9,9 @@ import logging
 import numpy as np
 import pytest
 import toys
-from ray import tune
+from ray import cloudpickle, tune
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.tune.registry import get_trainable_cls
 
 import rllib_hetero
 from rllib_hetero import ALGORITHMS, load_policies
@@ -22,6 +23,11 @@ TOGETHER = [[0.0, 0.0], [0.0, 1.0]]
 pytestmark = pytest.mark.usefixtures("ray_local")
 every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
 
+
+# Starting processes takes longer than training: in those of their own, one for each kind of loop.
+one_of_each_kind = pytest.mark.parametrize(
+    "name", sorted({cls.training_step: name for name, cls in ALGORITHMS.items()}.values())
+)
 
 KINDS = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi"}
 
@@ -147,6 +153,17 @@ def test_its_checkpoint_acts_without_the_algorithm(name, tmp_path):
 
 
 @every_algorithm
+def test_is_made_by_name(name):
+    """As Ray Tune does it: from a class that it knows by name, and from settings in a dict."""
+    config = config_for(name).evaluation(evaluation_interval=None).training(lr=2e-3)
+    algo = get_trainable_cls(name)(config=cloudpickle.loads(cloudpickle.dumps(config.to_dict())))
+    result = algo.train()
+    algo.stop()
+    assert algo.config.lr == 2e-3
+    assert np.isfinite(result["env_runners"]["episode_return_mean"])
+
+
+@one_of_each_kind
 def test_runs_under_tune_by_name(name, tmp_path):
     config = config_for(name).evaluation(evaluation_interval=None)
     results = tune.Tuner(
@@ -162,7 +179,25 @@ def test_runs_under_tune_by_name(name, tmp_path):
     assert np.isfinite(result.metrics["env_runners"]["episode_return_mean"])
 
 
-@every_algorithm
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(ALGORITHMS) if capabilities_of(name).family == "on-policy"]
+)
+def test_two_learners_train_on_what_a_remote_runner_samples(name, pair):
+    config = config_for(name).env_runners(num_env_runners=1).learners(num_learners=2)
+    if refused(capabilities_of(name).several_learners, config, "num_learners"):
+        return
+    config.validate()
+    state = toys.make_learner(config).get_state()
+    _, one, two = pair(config, state, [pair.sample(config, state)])
+    assert one.keys() == two.keys()
+    for (m, key), x in one.items():
+        assert np.array_equal(x, two[m, key]) and np.isfinite(x).all(), (m, key)
+    for m in (*config.layout.groups, "critic"):
+        before = state["rl_module"][m]
+        assert any(not np.array_equal(one[m, k], x) for k, x in before.items()), m
+
+
+@one_of_each_kind
 def test_trains_with_remote_runners_and_two_learners(name):
     config = (
         config_for(name)

@@ -185,6 +185,16 @@ class SlowA2PO(SlowTeam):
                 ]
                 self._step(("critic", j), net, c.vf_loss_coeff * sum(losses) / len(of))
 
+    def follow(self, learner):
+        """Takes the learner's weights: over many updates, training makes much of rounding."""
+        theirs = dict(learner.module["critic"].named_parameters())
+        nets = [(net, dict(learner.module[m].named_parameters())) for m, net in self.actors.items()]
+        for j, net in enumerate(self.critics):
+            nets.append((net, {name: theirs[f"networks.{j}.{name}"] for name in net.weights()}))
+        for net, new in nets:
+            for name, p in net.weights().items():
+                p.copy_(new[name].detach())
+
     def differences(self, learner):
         out = {}
         for m, net in self.actors.items():
@@ -467,6 +477,7 @@ def test_the_most_promising_agent_is_picked_at_its_turns(rule, env, per_agent_cr
         assert [p for *_, p in seen] == [1, 2, 3, 4]
         slow.update(fragments, order)
         slow.assert_same(learner)
+        slow.follow(learner)
         rows = slow.rows(fragments)
 
         def score(turn, agent, rows=rows):

@@ -24,6 +24,8 @@ from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 
 every_algorithm = pytest.mark.parametrize("name", names_of("on-policy"))
 memories = pytest.mark.parametrize("memory", [None, "gru"])
+# Whole batches of single rows, and minibatches of chunks.
+batches = pytest.mark.parametrize(("minibatch_size", "memory"), [(None, None), (7, "gru")])
 # With a state of its own, the critic does not see what stands in place of a dead agent.
 DYING = {"state": True, "dies": {"a": 2, "b": 3, "c": 4}, "end": "alternate"}
 
@@ -73,8 +75,7 @@ def with_garbage(f, seed):
     return f
 
 
-@memories
-@pytest.mark.parametrize("minibatch_size", [None, 7])
+@batches
 @every_algorithm
 def test_what_stands_in_steps_of_the_dead_changes_nothing(name, minibatch_size, memory):
     """Beside masked agents; masks of the dead allow everything."""
@@ -155,8 +156,7 @@ def test_all_die_at_once_and_the_episode_is_over(name, memory):
     assert all(np.isfinite(x).all() for x in notes.values())
 
 
-@memories
-@pytest.mark.parametrize("minibatch_size", [None, 7])
+@batches
 @every_algorithm
 def test_an_agent_that_is_dead_all_the_time_stands_still(name, minibatch_size, memory):
     config = config_of(name, {"state": True}, memory=memory, minibatch_size=minibatch_size)

@@ -30,6 +30,8 @@ from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 MASKED = ("b", "c", "d")  # Discrete, MultiDiscrete, Discrete; "a" has a Box
 every_algorithm = pytest.mark.parametrize("name", names_of("on-policy"))
 memories = pytest.mark.parametrize("memory", [None, "gru"])
+# Whole batches of single rows, and minibatches of chunks.
+batches = pytest.mark.parametrize(("minibatch_size", "memory"), [(None, None), (7, "gru")])
 
 
 class Never(MaskedTeam):
@@ -81,8 +83,7 @@ def raw_logits(learner, agent, batch):
     return learner.dist_inputs(agent, rows).numpy()
 
 
-@memories
-@pytest.mark.parametrize("minibatch_size", [None, 7])
+@batches
 @every_algorithm
 def test_updates_are_finite_and_nothing_forbidden_is_likely(name, minibatch_size, memory):
     learner, runner = make(name, memory=memory, minibatch_size=minibatch_size, lr=0.01)
@@ -144,8 +145,7 @@ def test_logged_entropy_is_that_of_what_is_allowed(name, memory):
         assert abs(without[m] - expected[m]) > 0.05
 
 
-@memories
-@pytest.mark.parametrize("minibatch_size", [None, 7])
+@batches
 @every_algorithm
 def test_logits_that_are_always_forbidden_have_no_gradient(name, minibatch_size, memory):
     learner, runner = make(name, Never, memory=memory, minibatch_size=minibatch_size)

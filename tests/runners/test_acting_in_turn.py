@@ -12,7 +12,6 @@ import ray
 import runner_toys as toys
 import torch
 from gymnasium.spaces import Box
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from runner_toys import ScriptedTeam
@@ -383,10 +382,7 @@ def test_a_random_order_is_the_same_everywhere_in_an_iteration(runners, ray_loca
         seen = orders_of(algo, 3)
         path = algo.save_to_path(tmp_path / "checkpoint")
         expected = orders_of(algo, 2)
-    finally:
-        algo.stop()
-    algo = Algorithm.from_checkpoint(path)
-    try:
+        algo.restore_from_path(path)
         again = orders_of(algo, 2)
     finally:
         algo.stop()
