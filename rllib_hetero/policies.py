@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
 
     Raises:
         FileNotFoundError: If the folder holds no policies of this library.
-        TeamError: If a module's class is not this library's and `trusted` is False.
+        TeamError: If the policies were trained behind connectors of the user's, a module's class
+            is not this library's and `trusted` is False, or its weights do not fit.
     """
     folder = Path(path) / FOLDER
     try:
@@ -51,6 +52,14 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             f"No policies of rllib_hetero in {str(path)!r}: {FOLDER}/{TEAM_FILE} is missing. "
             "Give the folder of a checkpoint, such as algo.save_to_path() returns."
         ) from None
+    if description.get("connectors"):
+        raise TeamError(
+            f"The policies in {str(path)!r} were trained behind "
+            f"config.env_runners({'=..., '.join(description['connectors'])}=...), which is code, "
+            "and not among what is loaded here: without it they would act otherwise than they "
+            "did. RLlib restores it: Algorithm.from_checkpoint(path).evaluate(). Or train again "
+            "with the transformation in the environment."
+        )
     agents = tuple(_agent_id(a) for a in description["agents"])
     team = Team(
         agents=agents,
@@ -74,7 +83,13 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             inference_only=True,
         )
         weights = torch.load(folder / f"{m}.pt", map_location=device, weights_only=True)
-        module.load_state_dict(weights)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise TeamError(
+                f"The weights of the module {m!r} in {str(path)!r} do not fit its networks; they "
+                f"may be another version's of this library. {' '.join(str(error).split())}"
+            ) from None
         modules[m] = module.to(device).eval()
     limits = action_transforms(
         layout, normalize=description["normalize_actions"], clip=description["clip_actions"]
@@ -156,7 +171,7 @@ class TeamPolicies:
             mask = None
             if agent in self.layout.team.masked:
                 observation, mask = self._split(agent, observation, dist)
-            inputs = self._forward(agent, self._row(agent, observation, context))
+            inputs = self._forward(agent, self._row(agent, observation, context), explore)
             if mask is not None:
                 inputs = mask_inputs(dist, inputs, mask)
             noise = dist.noise(self._rng, (1,)) if explore else None
@@ -204,7 +219,8 @@ class TeamPolicies:
             x = np.concatenate([x, np.eye(self.layout.index_size(m), dtype=np.float32)[slots]], 1)
         with torch.inference_mode():
             batch = {Columns.OBS: torch.from_numpy(x).to(self._device)}
-            inputs = self._modules[m](batch)[Columns.ACTION_DIST_INPUTS].cpu().numpy()
+            outputs = _pass(self._modules[m], explore)(batch)
+            inputs = outputs[Columns.ACTION_DIST_INPUTS].cpu().numpy()
         dist = self.layout.distribution(m)
         noise = dist.noise(rng or self._rng, (len(agents),)) if explore else None
         return self._limits[agents[0]](dist.act(inputs, noise))
@@ -232,16 +248,17 @@ class TeamPolicies:
             if agent not in self.layout.slot_of:
                 raise TeamError(f"Unknown agent {agent!r}; the team is {list(self.agents)}.")
 
-    def _forward(self, agent: AgentID, row: np.ndarray) -> np.ndarray:
+    def _forward(self, agent: AgentID, row: np.ndarray, explore: bool) -> np.ndarray:
         """Distribution inputs (1, p) from the module's input (1, d); moves the memory on."""
         module, state = self._modules[self.layout.module_of[agent]], self._states[agent]
+        forward = _pass(module, explore)
         x = torch.from_numpy(row).to(self._device)
         with torch.inference_mode():
             if not state.shape[-1]:
-                out = module({Columns.OBS: x})[Columns.ACTION_DIST_INPUTS]
+                out = forward({Columns.OBS: x})[Columns.ACTION_DIST_INPUTS]
             else:
                 batch = {Columns.OBS: x[:, None], Columns.STATE_IN: unpack(state, module)}
-                outputs = module(batch)
+                outputs = forward(batch)
                 out = outputs[Columns.ACTION_DIST_INPUTS][:, 0]
                 self._states[agent] = pack(outputs[Columns.STATE_OUT])
         return out.cpu().numpy()
@@ -279,6 +296,11 @@ class TeamPolicies:
         n = self.layout.index_size(m)
         one_hot = np.eye(n, dtype=np.float32)[k] if n else np.empty(0, np.float32)
         return np.concatenate([x, one_hot, context])[None]
+
+
+def _pass(module: Any, explore: bool) -> Callable[[dict], dict]:
+    """The pass that the runners use: a module of the user's may have two."""
+    return module.forward_exploration if explore else module.forward_inference
 
 
 def describe_space(space: gym.Space) -> dict[str, Any]:

@@ -248,6 +248,19 @@ class DriftBatch(VectorTeamEnv):
             rows[:] = np.stack([self.x, self.target, self.t], -1)[:, :size]
 
 
+class TwoPasses(TorchRLModule):
+    """Acts greedily by other distribution inputs than it explores with."""
+
+    def setup(self):
+        self.layer = torch.nn.Linear(self.observation_space.shape[0], self.action_space.n)
+
+    def _forward(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: self.layer(batch[Columns.OBS])}
+
+    def _forward_exploration(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: -100.0 * self.layer(batch[Columns.OBS])}
+
+
 class Linear(TorchRLModule):
     """Somebody's own module: it returns what RLlib's distributions take, and no more."""
 

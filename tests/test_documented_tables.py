@@ -1,10 +1,13 @@
 """The tables in the documentation are those that the algorithms' own answers make."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from rllib_hetero import ALGORITHMS
+from rllib_hetero.modules.actor import MODEL_DEFAULTS
 from rllib_hetero.reporting.algorithm_tables import (
     algorithm_table,
     capability_table,
@@ -62,3 +65,39 @@ def test_tables_show_a_no_where_an_algorithm_says_so(monkeypatch):
     assert "| recurrent policies and critics | no |" in table
     assert "| Discrete actions | no |" in table
     assert "| Box actions, shape (k,) | yes |" in table
+
+
+def defaults_in(page):
+    """(setting, default) of every row of the tables whose second column is "default"."""
+    found, in_table = [], False
+    for line in page.read_text().splitlines():
+        cells = [c.strip() for c in line.strip().strip("|").split("|")] if "|" in line else []
+        in_table = bool(cells) and (in_table or cells[1:2] == ["default"])
+        if in_table and cells[0].startswith("`"):
+            names = re.findall(r"`(\w+)`", cells[0])
+            values = [v.strip().strip("`") for v in cells[1].split("`, `")]
+            found += zip(names, values * len(names) if len(values) == 1 else values, strict=True)
+    return found
+
+
+ON_POLICY = [
+    name
+    for name, algorithm in ALGORITHMS.items()
+    if algorithm.get_default_config().capabilities.family == "on-policy"
+]
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_documented_defaults_are_the_settings(name):
+    config = ALGORITHMS[name].get_default_config()
+    rows = defaults_in(page_of(name))
+    assert len(rows) == {"HAPPO": 20, "HATRPO": 7, "A2PO": 5, "BPPO": 4, "CoPPO": 2}.get(name, 0)
+    for setting, default in rows:
+        assert getattr(config, setting) == ast.literal_eval(default), setting
+
+
+def test_documented_networks_are_the_defaults():
+    rows = dict(defaults_in(ROOT / "docs" / "getting-started.md"))
+    assert set(rows) == set(MODEL_DEFAULTS) - {"action_projection"}  # On BPPO's page.
+    for key, default in rows.items():
+        assert MODEL_DEFAULTS[key] == ast.literal_eval(default), key

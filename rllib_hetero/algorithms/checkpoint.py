@@ -48,6 +48,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         "agent_index": layout.agent_index,
         "policy_family": layout.policy_family,
         "masked": [a for a in layout.team.agents if a in layout.team.masked],
+        "connectors": connectors_of(algo.config),
         "modules": {
             m: {
                 "class": f"{s.module_class.__module__}:{s.module_class.__qualname__}",
@@ -64,6 +65,15 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
         with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
             torch.save(tensors, file)
+
+
+def connectors_of(config: Any) -> list[str]:
+    """Which of the user's connectors stand between environment and modules.
+
+    They are code, with a state of their own: what is exported here is not complete without them.
+    """
+    names = ("env_to_module_connector", "module_to_env_connector")
+    return [name for name in names if getattr(config, f"_{name}") is not None]
 
 
 def _execution_order(config: Any) -> list | None:

@@ -21,6 +21,7 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.capabilities import Capabilities
+from rllib_hetero.algorithms.checkpoint import connectors_of
 from rllib_hetero.algorithms.evaluation import check_evaluation_team
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import register_environments
@@ -317,7 +318,14 @@ class TeamConfig(AlgorithmConfig):
                 "default) or MultiAgentEnvRunner: config.env_runners(env_runner_cls=...)."
             )
         fast = issubclass(self.env_runner_cls, TeamEnvRunner)
-        if fast and (self._env_to_module_connector or self._module_to_env_connector):
+        connectors = connectors_of(self)
+        if connectors and not fast and not self.in_evaluation:
+            logger.warning(
+                "Checkpoints will hold the policies without your %s: `load_policies` will refuse "
+                "them. Algorithm.from_checkpoint restores both.",
+                " and ".join(connectors),
+            )
+        if connectors and fast:
             self._value_error(
                 "The team env runner has no env-to-module or module-to-env connectors. Use "
                 "config.env_runners(env_runner_cls=MultiAgentEnvRunner) to run yours, or put "

@@ -28,6 +28,7 @@ MODEL_DEFAULTS: dict[str, Any] = {
     # None: as the actors'.
     "critic_hidden_sizes": None,
     "activation": "relu",
+    # True, "all", "hidden" or False: where, see `mlp`.
     "layer_norm": True,
     "actor_head_gain": 0.01,
     # HARL's bounded Gaussian: std = sigmoid(log_std / std_x) * std_y, 0.3655 at the start.

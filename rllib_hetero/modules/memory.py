@@ -76,7 +76,7 @@ def memory_from(model: Mapping[str, Any], key: str, in_size: int) -> Memory | No
         in_size: Size of what it is fed.
 
     Raises:
-        ValueError: If the kind is unknown, or the size not positive.
+        ValueError: If the kind is unknown, or the size too small.
     """
     check_recurrent(model, key)
     if model[key] is None:
@@ -86,7 +86,7 @@ def memory_from(model: Mapping[str, Any], key: str, in_size: int) -> Memory | No
 
 
 def check_recurrent(model: Mapping[str, Any], key: str) -> None:
-    """Raises ValueError if `model[key]` names no kind of memory, or its size is not positive."""
+    """Raises ValueError if `model[key]` names no kind of memory, or its size is too small."""
     kind, size = model[key], model["recurrent_size"]
     if kind is not None and kind not in _LAYERS:
         raise ValueError(
@@ -97,6 +97,11 @@ def check_recurrent(model: Mapping[str, Any], key: str) -> None:
         raise ValueError(
             f"The size of a memory must be a positive integer or None, got {size!r}: "
             "config.rl_module(model_config={'recurrent_size': 64})."
+        )
+    if size is not None and size < 3 and model["layer_norm"]:
+        raise ValueError(
+            f"LayerNorm leaves nothing of 1 unit, and of 2 a sign; the memory has {size}. Raise it "
+            "with config.rl_module(model_config={'recurrent_size': 64}), or leave LayerNorm out."
         )
 
 

@@ -67,4 +67,5 @@ class ValueNorm(nn.Module):
         return x * self._std() + self.mean
 
     def _std(self) -> torch.Tensor:
+        # As in HARL: what hardly differs is not blown up.
         return self.variance.clamp(min=1e-2).sqrt()

@@ -10,7 +10,7 @@ from typing import Any
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rllib_hetero.algorithms.checkpoint import export_policies
+from rllib_hetero.algorithms.checkpoint import connectors_of, export_policies
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import load_policies
 from rllib_hetero.reporting.progress import Row
@@ -79,6 +79,12 @@ class Films:
         return env_creator(self._config.env)(EnvContext(settings, worker_index=0))
 
     def _refuse_what_cannot_be_filmed(self) -> None:
+        connectors = connectors_of(self._config)
+        if connectors:
+            raise TeamError(
+                "video_every: films are acted by exported policies, which have no connectors: "
+                f"leave video_every (--video-every) or config.env_runners({connectors[0]}=...) out."
+            )
         try:
             env = self._env()
             try:

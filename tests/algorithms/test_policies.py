@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,18 @@ import runner_toys as toys
 import torch
 from gymnasium.spaces import Discrete
 from pyarrow.fs import LocalFileSystem
+from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.core import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from runner_toys import ScriptedTeam
 
-from rllib_hetero import TeamError, TeamPolicies, load_policies
+from rllib_hetero import HAPPO, HAPPOConfig, TeamError, TeamPolicies, load_policies
 from rllib_hetero.algorithms.checkpoint import export_policies
 from rllib_hetero.functional import distribution_for
 from rllib_hetero.reporting import record_episode, video
 from rllib_hetero.reporting.evaluation import evaluate
+from rllib_hetero.reporting.films import Films
 from rllib_hetero.runners.actions import action_transform
 
 MIXED = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
@@ -379,6 +384,55 @@ except AssertionError:
 """
 
 
+def test_policies_behind_connectors_are_written_and_refused(ray_local, tmp_path, caplog):
+    def normalized(env, spaces, device):
+        return MeanStdFilter(multi_agent=True)
+
+    config = toys.small(
+        HAPPOConfig(),
+        env_config=SHARED,
+        env_runner_cls=MultiAgentEnvRunner,
+        env_to_module_connector=normalized,
+    )
+    algo = config.build_algo()
+    assert "`load_policies` will refuse" in caplog.text
+    path = algo.save_to_path(tmp_path)  # What was trained is not lost.
+    algo.stop()
+    with pytest.raises(TeamError, match=r"config.env_runners\(env_to_module_connector=...\).*code"):
+        load_policies(path)
+    with pytest.raises(TeamError, match=r"--video-every.*env_to_module_connector"):
+        Films(config, 1)
+    # What the message says.
+    restored = HAPPO.from_checkpoint(path)
+    assert "MeanStdFilter" in str([*restored.env_runner._env_to_module])
+    assert np.isfinite(restored.evaluate()["env_runners"]["episode_return_mean"])
+    restored.stop()
+
+
+def test_a_module_with_two_passes_acts_by_the_one_that_is_meant(tmp_path):
+    discrete = {"agents": {"a": 4}, "actions": {"a": "discrete"}}
+    config = toys.small(HAPPOConfig(), env_config=discrete)
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=toys.TwoPasses, model_config={}))
+    algo = config.build_algo()
+    policies = load_policies(algo.save_to_path(tmp_path), trusted=True)
+    layer = algo.get_module("a").layer
+    algo.stop()
+    for x in observations_of(algo, num=5):
+        with torch.no_grad():
+            logits = layer(torch.from_numpy(x["a"]))
+        rows = x["a"][None].repeat(2, 0)
+        for explore, best in ((False, logits.argmax()), (True, logits.argmin())):
+            assert policies.act(x, explore=explore)["a"] == best
+            assert policies.act_batch(["a", "a"], rows, explore=explore).tolist() == [best] * 2
+
+
+def test_weights_that_do_not_fit_are_an_error_of_one_kind(saved, tmp_path):
+    shutil.copytree(Path(saved["HAPPO"][1]) / "policies", tmp_path / "policies")
+    torch.save({"head.weight": torch.zeros(1)}, tmp_path / "policies" / "b.pt")
+    with pytest.raises(TeamError, match=r"weights of the module 'b'.*do not fit.*head.weight"):
+        load_policies(tmp_path)
+
+
 def test_neither_ray_nor_pickle(saved):
     algo, path = saved["HAPPO"]
     observations = observations_of(algo, num=5)
@@ -399,7 +453,7 @@ def test_what_is_written(saved):
     team = json.loads((folder / "team.json").read_text())
     assert team["agents"] == [3, 7, 11] and team["groups"]["pair"] == [7, 11]
     weights = torch.load(folder / "pair.pt", weights_only=True)
-    assert weights["body.1.weight"].shape == (16, 6)
+    assert weights["body.0.weight"].shape == (16, 6)
 
 
 @pytest.mark.parametrize(

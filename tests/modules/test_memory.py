@@ -141,6 +141,9 @@ def test_unknown_kinds_and_sizes(cls):
         module(cls, **{key: "rnn"})
     with pytest.raises(ValueError, match=r"positive.*0.*'recurrent_size'"):
         module(cls, **{key: "gru"}, recurrent_size=0)
+    with pytest.raises(ValueError, match=r"a sign; the memory has 2.*'recurrent_size'"):
+        module(cls, **{key: "gru"}, recurrent_size=2)
+    module(cls, **{key: "gru"}, recurrent_size=2, layer_norm=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -326,7 +326,7 @@ def test_exploring_actions_follow_the_policy(kind):
 
 @pytest.mark.parametrize(("name", "sharing"), [("HAPPO", "none"), ("MAPPO", "full")])
 def test_training_on_the_stock_runner(ray_local, name, sharing):
-    case = {"agents": EQUAL, "shared": True, "dies": {"b": 2}, "lengths": [5]}
+    case = {"agents": EQUAL, "shared": True, "dies": {"a": 2}, "lengths": [5]}
     results = {}
     for runner in ("fast", "stock"):
         kwargs = {} if runner == "fast" else {"env_runner_cls": MultiAgentEnvRunner}
@@ -357,7 +357,7 @@ def spy_on_rewards(env, episodes):
 
     def spied_step(action_dict):
         out = step(action_dict)
-        env.rewards.append(out[1]["a"])
+        env.rewards.append(out[1]["c"])  # who lives to the end
         return out
 
     env.reset, env.step = spied_reset, spied_step

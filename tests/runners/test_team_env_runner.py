@@ -332,26 +332,26 @@ def test_noise_follows_from_the_documented_key():
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_metrics_by_hand(shared):
-    """Agent b dies after 2 of 5 steps; each of two sub-environments ends two episodes."""
-    case = {"dies": {"b": 2}, "shared": shared}
+    """Agent a dies after 2 of 5 steps; each of two sub-environments ends two episodes."""
+    case = {"dies": {"a": 2}, "shared": shared}
     runner = runner_of(case)
     (f,) = runner.sample(num_timesteps=2 * 12)
     metrics = metrics_of(runner)
     episodes = np.stack([f.rewards[:5], f.rewards[5:10]])  # (2, 5, E, n)
     agents = episodes.sum(1)  # (2, E, n)
-    assert (episodes[:, 2:, :, 1] == 0).all()
-    team = agents[..., 0] if shared else agents.sum(-1)
+    assert (episodes[:, 2:, :, 0] == 0).all() and (episodes[:, 2:, :, 2] != 0).any()
+    team = agents[..., 2] if shared else agents.sum(-1)
     assert metrics["episode_return_mean"] == pytest.approx(team.mean(), rel=1e-5)
     assert metrics["episode_return_min"] == pytest.approx(team.min(), rel=1e-5)
     assert metrics["episode_return_max"] == pytest.approx(team.max(), rel=1e-5)
     expected = dict(zip("abc", agents.mean((0, 1)), strict=True))
     assert metrics["agent_episode_returns_mean"] == pytest.approx(expected, rel=1e-5)
     assert metrics["module_episode_returns_mean"] == pytest.approx(expected, rel=1e-5)
-    assert metrics["agent_steps"] == {"a": 5, "b": 2, "c": 5}
+    assert metrics["agent_steps"] == {"a": 2, "b": 5, "c": 5}
     assert metrics["episode_len_mean"] == metrics["episode_len_max"] == 5
     assert metrics["num_episodes"] == 4
     assert metrics["num_env_steps_sampled"] == 24
-    steps = {"a": 24, "b": 2 * 6, "c": 24}
+    steps = {"a": 2 * 6, "b": 24, "c": 24}
     assert metrics["num_agent_steps_sampled"] == metrics["num_module_steps_sampled"] == steps
 
 
@@ -550,7 +550,7 @@ for event in EVENTS:
 def test_callbacks(style, shared):
     events = Recording.events
     events.clear()
-    case = {"ends": "alternate", "dies": {"b": 2}, "shared": shared}
+    case = {"ends": "alternate", "dies": {"a": 2}, "shared": shared}
     if style == "class":
         runner = runner_of(case, callbacks_class=Recording)
     else:
@@ -567,7 +567,7 @@ def test_callbacks(style, shared):
     }
     assert events[0]["env"] is runner.env and events[-1]["samples"] == [f]
     ends = [e for e in events if e["name"] == "on_episode_end"]
-    team = f.rewards[..., 0] if shared else f.rewards.sum(-1)
+    team = f.rewards[..., 2] if shared else f.rewards.sum(-1)
     for i, entry in enumerate(ends):
         number, e = divmod(i, 2)
         steps = slice(5 * number, 5 * number + 5)
@@ -578,7 +578,7 @@ def test_callbacks(style, shared):
         assert entry["done"] == (True, number == 1, number == 0)
         episode = entry["episode"]
         assert episode.custom_data["mark"] == episode.id_
-        assert episode.get_infos().keys() == {"a", "c"}
+        assert episode.get_infos().keys() == {"b", "c"}
         assert entry["env_runner"] is runner and entry["rl_module"] is runner.module
     steps = [e for e in events if e["name"] == "on_episode_step" and e["env_index"] == 1]
     assert [e["length"] for e in steps] == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2]
