@@ -24,6 +24,11 @@ _ROWS_PER_FILE = 65_536
 _NAME = re.compile(r"rows-[0-9a-f]{32}\.npz")
 
 
+def num_columns_of(manifest: bytes) -> int:
+    """How many columns a replay has whose manifest this is."""
+    return len(json.loads(manifest)["written"])
+
+
 @dataclass
 class Stretch:
     """A file of rows of all columns: of column c, the numbers first[c] to last[c] - 1."""

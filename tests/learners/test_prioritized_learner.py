@@ -78,3 +78,26 @@ def test_it_is_the_paper(method):
     priorities = np.concatenate(slow.replay.priorities)
     assert learner.replay.priorities.tree.total == pytest.approx(priorities.sum(), rel=1e-3)
     assert priorities.std() > 0.1 and slow.replay.weights.std() > 0.01
+
+
+def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path):
+    """Rollouts of two whole episodes each."""
+    config = off_policy_config(
+        HATD3Config,
+        env_config={"agents": {"a": (3, "box"), "b": (4, "discrete")}, "length": 4},
+        replay_buffer_config={"capacity": 300, "alpha": ALPHA, "beta": BETA},
+    )
+    whole, resumed, runner = make_learner(config), make_learner(config), make_runner(config)
+    update(whole, sample(runner, whole), 5)
+    whole.replay.save(tmp_path)
+    resumed.set_state(whole.get_state())
+    resumed.replay.restore(tmp_path)
+    fragments = sample(runner, whole)
+    for learner in (whole, resumed):
+        update(learner, fragments, 5)
+    expected, got = (x.get_state()["rl_module"] for x in (whole, resumed))
+    for m, weights in expected.items():
+        for name, x in weights.items():
+            assert np.array_equal(x, got[m][name]), (m, name)
+    totals = [x.replay.priorities.tree.total for x in (whole, resumed)]
+    assert totals[0] == totals[1] != len(whole.replay)

@@ -45,7 +45,8 @@ class OffPolicyLearner(TeamLearner):
     the number of updates made, the same on every learner and the same after a restore.
 
     Attributes:
-        replay: The joint transitions of the environments that this learner is home to.
+        columns: Of all environments' columns, those that this learner is home to.
+        replay: Their joint transitions.
         num_updates: How often the team has been updated.
     """
 
@@ -56,11 +57,11 @@ class OffPolicyLearner(TeamLearner):
     def build(self) -> None:
         super().build()
         config = self.config
-        self._columns = blocks(config.num_envs, max(1, config.num_learners))[self.rank]
+        self.columns = blocks(config.num_envs, max(1, config.num_learners))[self.rank]
         self.replay = JointReplay(
             self._layout,
-            capacity=config.rows_per_env * len(self._columns),
-            num_columns=len(self._columns),
+            capacity=config.rows_per_env * len(self.columns),
+            num_columns=len(self.columns),
             folder=config.replay_buffer_config["folder"],
             device=self._device,
             **self.replay_settings(),
@@ -117,7 +118,7 @@ class OffPolicyLearner(TeamLearner):
             The metrics, reduced.
         """
         for fragment in training_data.episodes:
-            column = first_column(fragment, training_data.num_envs) - self._columns.start
+            column = first_column(fragment, training_data.num_envs) - self.columns.start
             self.replay.add(fragment, column)
         _, total = counts_of_learners(len(self.replay))
         self.metrics.log_value((ALL_MODULES, REPLAY_ROWS), total, window=1)
