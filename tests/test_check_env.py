@@ -659,17 +659,23 @@ class OneOtherNumber(Wide):
         return np.array([*[self.x] * 6, self.t])
 
 
-@breaks("states after LayerNorm", "warning", "the critic sees of .* leaves", also=[
-    "observations after LayerNorm"
-])  # fmt: skip
+@breaks("observations after LayerNorm", "warning", r"'a': of \d+ different observations")
 class WideObservation(Sound):
     def __init__(self, config=None):
         super().__init__(config)
-        del self.state_space
         self.observation_spaces["a"] = Box(-20.0, 20.0, (8,), np.float32)
 
     def observe(self, agents):
         return super().observe(agents) | {"a": np.full(8, self.x, np.float32)}
+
+
+@breaks("states after LayerNorm", "warning", "the critic sees of .* leaves", also=[
+    "observations after LayerNorm"
+])  # fmt: skip
+class WideObservationWithoutAState(WideObservation):
+    def __init__(self, config=None):
+        super().__init__(config)
+        del self.state_space
 
 
 @breaks("state() only looks", "error", "after reset.., state|something else when called a second")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import runner_toys as toys
 import torch
+from torch import nn
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
@@ -253,9 +254,10 @@ def test_speaker_and_listener_without_padding(name):
     assert changed == modules == {"speaker_0", "listener_0", CRITIC}
     assert input_sizes(algo) == {"speaker_0": 3, "listener_0": 11}
     module = algo.learner_group._learner.module
-    linear = {m: module[m].body[1] for m in ("speaker_0", "listener_0")}
-    linear[CRITIC] = module[CRITIC].networks[0].body[1]
-    assert {m: x.in_features for m, x in linear.items()} == {
+    bodies = {m: module[m].body for m in ("speaker_0", "listener_0")}
+    bodies[CRITIC] = module[CRITIC].networks[0].body
+    first = {m: next(x for x in body if isinstance(x, nn.Linear)) for m, body in bodies.items()}
+    assert {m: x.in_features for m, x in first.items()} == {
         "speaker_0": 3,
         "listener_0": 11,
         CRITIC: 14,
