@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from histories import KINDS, History, assert_moment, layout_of
 
-from rllib_hetero.replay import JointReplay
+from rllib_hetero.replay import JointReplay, uniform
 
 GAMMA = 0.9
 
@@ -140,3 +140,61 @@ def test_final_observations_make_room_for_others():
         replay.add(history.sample(10, ends=0.9, fails=0.0))
         sizes.append(replay.nbytes)
     assert len(set(sizes[20:])) == 1
+
+
+# ---- what is refused ------------------------------------------------------------------------
+
+
+def test_fragments_that_would_join_episodes():
+    layout = layout_of("shared")
+    replay = JointReplay(layout, capacity=60, num_columns=2)
+    history = History(layout, 2, seed=4)
+    f = history.sample(20, ends=0.5)
+    few = dataclasses.replace(f.finals, step=f.finals.step[1:], env=f.finals.env[1:])
+    with pytest.raises(ValueError, match="lacks the true final observation"):
+        replay.add(dataclasses.replace(f, finals=few))
+    valid = np.ones((20, 2), bool)
+    goes_on = np.argwhere(~(f.terminated | f.truncated)[:-1] & f.valid[1:])[0]
+    valid[goes_on[0] + 1, goes_on[1]] = False
+    with pytest.raises(ValueError, match="does not end an episode before the step that failed"):
+        replay.add(dataclasses.replace(f, valid=valid))
+    assert len(replay) == 0
+    replay.add(f)
+    assert len(replay) == f.env_steps()
+
+
+def test_columns_indices_and_steps_out_of_range():
+    layout = layout_of("groups")
+    with pytest.raises(ValueError, match="2 rows for 3 environments has not a row for each"):
+        JointReplay(layout, capacity=2, num_columns=3)
+    replay = JointReplay(layout, capacity=10, num_columns=2)
+    fragment = History(layout, 2, seed=0).sample(3, fails=0.0)
+    for first in (-1, 1):
+        with pytest.raises(ValueError, match="have no columns: there are 2"):
+            replay.add(fragment, first)
+    replay.add(fragment)
+    for index in (-1, 6):
+        with pytest.raises(ValueError, match=r"in \[0, 6\)"):
+            replay.take(np.array([0, index]))
+    for n_step in (0, 6):
+        with pytest.raises(
+            ValueError, match=r"Returns over . steps .* 5 rows for each environment"
+        ):
+            replay.take(np.arange(2), n_step)
+    assert len(replay.take(np.zeros(0, np.int64), 5)) == 0
+    with pytest.raises(ValueError, match="empty: sample before"):
+        uniform((0, 1), 0, 10)
+
+
+def test_agents_that_act_in_sequence_have_no_replay():
+    layout = dataclasses.replace(layout_of("shared"), autoregressive=True)
+    with pytest.raises(ValueError, match="act in sequence learn on-policy"):
+        JointReplay(layout, capacity=10, num_columns=2)
+
+
+def test_uniform_draws_are_alike_everywhere():
+    drawn = uniform((3, 7, 1), 50, 5000)
+    assert np.array_equal(drawn, uniform((3, 7, 1), 50, 5000))
+    assert not np.array_equal(drawn, uniform((3, 8, 1), 50, 5000))
+    counts = np.bincount(drawn, minlength=50)
+    assert len(counts) == 50 and (np.abs(counts - 100) < 5 * 10).all()
