@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
-from rllib_hetero.replay import JointReplay, uniform
+from rllib_hetero.replay import JointReplay, importance_weights, stratified, uniform
 from rllib_hetero.reporting.comparison import table
 from rllib_hetero.runners.fragment import Finals, TeamFragment
 from rllib_hetero.team import Layout, Team, lay_out
@@ -71,10 +71,10 @@ def fragment(layout: Layout, steps: int, number: int, rng: np.random.Generator) 
     )
 
 
-def full(capacity: int) -> JointReplay:
+def full(capacity: int, alpha: float | None = None) -> JointReplay:
     """A replay in which every row has been written, and a tenth of them twice."""
     layout, rng = spread(), np.random.default_rng(0)
-    replay = JointReplay(layout, capacity=capacity, num_columns=ENVS)
+    replay = JointReplay(layout, capacity=capacity, num_columns=ENVS, alpha=alpha)
     for number in range(int(1.1 * capacity / (50 * ENVS)) + 1):
         replay.add(fragment(layout, 50, number, rng))
     return replay
@@ -113,6 +113,15 @@ def measure(capacity: int, args: argparse.Namespace) -> list[list[str]]:
     def take(n_step: int) -> Callable[[], object]:
         return lambda: replay.take(uniform((0, next(draws)), len(replay), args.batch), n_step)
 
+    by_priority, errors = full(capacity, alpha=0.6), rng.random(args.batch)
+
+    def prioritized() -> None:
+        total = by_priority.priorities.tree.total
+        indices, priorities = by_priority.find(stratified((0, next(draws)), total, args.batch))
+        importance_weights(priorities, total, len(by_priority), 0.4)
+        by_priority.take(indices)
+        by_priority.update_priorities(indices, errors)
+
     def add(steps: int) -> Callable[[], object]:
         new = fragment(layout, steps, 0, rng)
         return lambda: replay.add(new)
@@ -122,6 +131,7 @@ def measure(capacity: int, args: argparse.Namespace) -> list[list[str]]:
         "1 step": (take(1), 1),
         "10 steps": (take(10), 1),
         "20 steps": (take(20), 1),
+        "1 step, by priority": (prioritized, 1),
         "adding 50 x 20, a step": (add(50), 50 * ENVS),
         "adding 1 x 20, a step": (add(1), ENVS),
     }
