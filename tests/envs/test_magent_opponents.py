@@ -99,7 +99,7 @@ def test_a_trained_opponent_plays_from_the_other_side(checkpoint):
         def is_stateful(self):
             return False
 
-        def forward(self, batch):
+        def forward_exploration(self, batch):
             shown.append(batch["obs"].numpy())
             logits = torch.full((len(shown[-1]), 21), -1e9)
             logits[:, RIGHT] = 0.0
