@@ -17,26 +17,7 @@ from rllib_hetero.reporting.video import (
     video_suffix,
 )
 from rllib_hetero.runners.env_creator import env_creator
-from rllib_hetero.runners.vector_env import VectorTeamEnv
-
-
-def refuse_batched(config: Any) -> None:
-    """Raises where `show` could not play an episode.
-
-    Raises:
-        SystemExit: If the environment is batched by nature.
-    """
-    make = env_creator(config.env)
-    batched = isinstance(make, type) and issubclass(make, VectorTeamEnv)
-    if not batched:
-        env = make(dict(config.env_config))
-        batched = isinstance(env, VectorTeamEnv)
-        env.close()
-    if batched:
-        raise SystemExit(
-            f"--demo is not for {config.env!r}: it cannot play and film a single episode. Leave "
-            "--demo out; --env-steps makes a training short."
-        )
+from rllib_hetero.runners.single_env import make_single_env
 
 
 def show(config: Any, result: RunResult, *, episodes: int) -> bool:
@@ -47,7 +28,7 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
     """
     policies = load_policies(result.checkpoint)
     make = env_creator(config.env)
-    env = make(dict(config.env_config))
+    env = make_single_env(make, config.env_config)
     seeds = range(1_000_000, 1_000_000 + episodes)  # the same starts for both
     trained = np.array([_play(policies, env, s) for s in seeds])
     act = random_actions(env, seed=0)
@@ -59,7 +40,7 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
         f"  random actions   {random.mean():10.2f} ± {random.std():.2f}"
     )
     try:
-        env = make({**config.env_config, "render_mode": "rgb_array"})
+        env = make_single_env(make, {**config.env_config, "render_mode": "rgb_array"})
         video = result.folder / f"episode{video_suffix()}"
         record_episode(policies, env, video, seed=seeds[0])
         env.close()

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.algorithms.checkpoint import connectors_of, export_policies
@@ -16,7 +15,7 @@ from rllib_hetero.policies import load_policies
 from rllib_hetero.reporting.progress import Row
 from rllib_hetero.reporting.video import frame_of, record_episode, video_suffix
 from rllib_hetero.runners.env_creator import env_creator
-from rllib_hetero.runners.vector_env import VectorTeamEnv
+from rllib_hetero.runners.single_env import make_single_env
 
 FOLDER = "videos"
 SEED = 1_000_000  # of every film's episode, so that they begin alike
@@ -76,7 +75,7 @@ class Films:
 
     def _env(self) -> MultiAgentEnv:
         settings = {**(self._config.env_config or {}), "render_mode": "rgb_array"}
-        return env_creator(self._config.env)(EnvContext(settings, worker_index=0))
+        return make_single_env(env_creator(self._config.env), settings)
 
     def _refuse_what_cannot_be_filmed(self) -> None:
         connectors = connectors_of(self._config)
@@ -88,8 +87,6 @@ class Films:
         try:
             env = self._env()
             try:
-                if isinstance(env, VectorTeamEnv):
-                    raise TeamError("It is batched by nature: it cannot play a single episode.")
                 env.reset(seed=SEED)
                 frame_of(env)
             finally:

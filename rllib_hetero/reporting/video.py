@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
+from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import TeamPolicies
 from rllib_hetero.runners.actions import sample_action
+from rllib_hetero.runners.single_env import SingleTeamEnv
+from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import ACTION_MASK, AgentID, Team
 
 Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
@@ -21,7 +24,7 @@ Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
 
 def record_episode(
     policies: TeamPolicies,
-    env: MultiAgentEnv,
+    env: Any,
     path: Path | str,
     *,
     seed: int | None = None,
@@ -32,7 +35,8 @@ def record_episode(
 
     Args:
         policies: What acts, from `load_policies`.
-        env: The team's environment, made with render_mode="rgb_array". It is not closed.
+        env: The team's environment, made with render_mode="rgb_array": a `MultiAgentEnv`, a
+            PettingZoo parallel environment, or a `VectorTeamEnv` of one. It is not closed.
         path: The file; ".gif" gives a GIF, anything else is for ffmpeg (".mp4").
         seed: The environment's.
         fps: Frames per second.
@@ -47,6 +51,7 @@ def record_episode(
     """
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a screen
+    env = as_multi_agent(env)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -66,7 +71,7 @@ def record_episode(
 
 def play_episode(
     act: Act,
-    env: MultiAgentEnv,
+    env: Any,
     *,
     seed: int | None = None,
     max_steps: int = 1000,
@@ -77,7 +82,7 @@ def play_episode(
     Args:
         act: Observations of the living agents to their actions, such as `policies.act` after
             `policies.reset()`.
-        env: The team's environment.
+        env: The team's environment, as in `record_episode`.
         seed: The environment's.
         max_steps: The episode is left after so many steps.
         on_step: Called after the reset and after every step.
@@ -85,6 +90,7 @@ def play_episode(
     Returns:
         The team's return: the sum over agents, or a shared reward counted once.
     """
+    env = as_multi_agent(env)
     team = Team.from_env(env)
     observations, _ = env.reset(seed=seed)
     team_return = 0.0
@@ -104,6 +110,24 @@ def play_episode(
     if on_step:
         on_step()
     return team_return
+
+
+def as_multi_agent(env: Any) -> MultiAgentEnv:
+    """An environment of whichever kind as one that is stepped agent by agent.
+
+    Raises:
+        TeamError: If it is none that this library knows.
+    """
+    if isinstance(env, MultiAgentEnv):
+        return env
+    if isinstance(env, VectorTeamEnv):
+        return SingleTeamEnv(env)
+    if hasattr(env, "possible_agents"):
+        return PettingZooTeamEnv(env)
+    raise TeamError(
+        f"A {type(env).__name__} is no environment of a team: give a MultiAgentEnv, a PettingZoo "
+        "parallel environment, or a VectorTeamEnv."
+    )
 
 
 def random_actions(env: MultiAgentEnv, seed: int) -> Act:

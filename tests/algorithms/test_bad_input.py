@@ -327,7 +327,7 @@ def test_a_good_config_reaches_the_setup(no_actors):
 @pytest.mark.parametrize(
     ("env", "env_config", "module"),
     [
-        ("mpe", {"scenario": "simple_spread"}, "mpe2.simple_spread_v3"),
+        ("mpe", {"scenario": "simple_spread", "backend": "mpe2"}, "mpe2"),
         ("mamujoco", {"scenario": "HalfCheetah", "agent_conf": "2x3"}, "mujoco"),
     ],
 )

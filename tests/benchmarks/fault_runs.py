@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def make_struck(config: Any) -> Any:
     """simple_spread, which counts its steps, and obeys a file that bears its runner's number."""
     folder, number = Path(config["folder"]), config.worker_index
-    env = make_mpe({"scenario": "simple_spread"})
+    env = make_mpe({"scenario": "simple_spread", "backend": "mpe2"})
     if not number:
         return env  # the one that the config reads its team from
     name = f"{number}-{config.vector_index}-{os.getpid()}-{time.monotonic_ns()}.steps"

@@ -9,7 +9,8 @@ from slow_particles import SlowRovers, SlowTreasures
 from rllib_hetero import HAPPOConfig, TeamError
 from rllib_hetero.envs import make_cooperative_mpe
 from rllib_hetero.envs.cooperative_mpe import SCENARIOS
-from rllib_hetero.envs.cooperative_mpe.physics import between, contact_forces, move
+from rllib_hetero.envs.cooperative_mpe.physics import contact_forces, move
+from rllib_hetero.envs.particles import between
 
 TREASURES, ROVERS = "treasure_collection", "rover_tower"
 

@@ -159,7 +159,8 @@ def assert_equal_metrics(fast, stock):
 )
 def test_mpe(scenario, continuous):
     pytest.importorskip("mpe2")
-    compare("mpe", {"scenario": scenario, "continuous_actions": continuous}, 40)
+    config = {"scenario": scenario, "continuous_actions": continuous, "backend": "mpe2"}
+    compare("mpe", config, 40)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rllib_hetero.envs.cooperative_mpe.game import ParticleGame, refusal
+from rllib_hetero.envs.cooperative_mpe.game import CooperativeGame, refusal
 from rllib_hetero.envs.cooperative_mpe.rover_tower import RoverTower
 from rllib_hetero.envs.cooperative_mpe.treasure_collection import TreasureCollection
 
-SCENARIOS: dict[str, tuple[type[ParticleGame], dict[str, int]]] = {
+SCENARIOS: dict[str, tuple[type[CooperativeGame], dict[str, int]]] = {
     "treasure_collection": (
         TreasureCollection,
         {"max_cycles": 100, "num_hunters": 6, "num_banks": 2, "num_treasures": 6},
@@ -27,7 +27,7 @@ SCENARIOS: dict[str, tuple[type[ParticleGame], dict[str, int]]] = {
 """Scenario to its class, and its settings with their defaults."""
 
 
-def make_cooperative_mpe(env_config: Mapping[str, Any]) -> ParticleGame:
+def make_cooperative_mpe(env_config: Mapping[str, Any]) -> CooperativeGame:
     """Makes a cooperative particle game, E copies stepped as one.
 
     Args:

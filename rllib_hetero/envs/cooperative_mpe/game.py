@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
 
 from rllib_hetero.envs.cooperative_mpe.frame import Mark, draw
+from rllib_hetero.envs.particles import ParticleGame
 from rllib_hetero.errors import TeamError
-from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv
-from rllib_hetero.team import AgentID, Team
+from rllib_hetero.team import AgentID
 
 NUM_ACTIONS = 5
 """Directions to move in, or symbols to say."""
 
 
-class ParticleGame(VectorTeamEnv):
-    """E copies of a game in the plane, truncated after `max_cycles` steps, never terminated.
+class CooperativeGame(ParticleGame):
+    """A game in which everyone chooses one of five things, with pictures.
 
-    Every agent has a reward of its own. What else the games count is in `episode_metrics`.
+    What the games count besides the return is in `episode_metrics`.
 
     Args:
         observation_sizes: Agent id to d_i, in the order of the agents.
@@ -37,79 +37,20 @@ class ParticleGame(VectorTeamEnv):
         render_mode: str | None,
         num_envs: int,
     ) -> None:
-        agents = tuple(observation_sizes)
-        self.num_envs = num_envs
-        self.team = Team(
-            agents=agents,
-            observation_spaces={
-                a: Box(-np.inf, np.inf, (d,), np.float32) for a, d in observation_sizes.items()
-            },
-            action_spaces={a: Discrete(NUM_ACTIONS) for a in agents},
-            reward_scheme="individual",
-        )
-        self.observations = {
-            a: np.zeros((num_envs, d), np.float32) for a, d in observation_sizes.items()
-        }
-        self.state = None
-        self.active = np.ones((num_envs, len(agents)), bool)
-        self.infos = [{} for _ in range(num_envs)]
-        self._max_cycles = max_cycles
+        choices = {a: Discrete(NUM_ACTIONS) for a in observation_sizes}
+        super().__init__(observation_sizes, choices, max_cycles=max_cycles, num_envs=num_envs)
         self._render_mode = render_mode
-        self._steps = np.zeros(num_envs, np.int64)
-        # One for each environment, so that none depends on what happens in the others.
-        self._random = [np.random.default_rng() for _ in range(num_envs)]
-
-    @abstractmethod
-    def _place(self, e: int) -> None:
-        """Draws the beginning of an episode in environment e."""
-
-    @abstractmethod
-    def _measure(self) -> None:
-        """Computes what follows from the positions, for all environments."""
-
-    @abstractmethod
-    def _observe(self, envs: Sequence[int] | slice) -> None:
-        """Writes the observations of these environments, from the latest `_measure`."""
 
     @abstractmethod
     def _move(self, actions: np.ndarray) -> None:
         """Does what the agents chose, actions (E, n)."""
 
     @abstractmethod
-    def _rewards(self) -> np.ndarray:
-        """(E, n) rewards, from the latest `_measure`."""
-
-    def _settle(self) -> None:
-        """Does what follows from the positions and is seen one step later."""
-
-    @abstractmethod
     def _marks(self, e: int) -> list[Mark]:
         """What a picture of environment e shows."""
 
-    def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
-        envs = list(envs)
-        for e, seed in zip(envs, seeds, strict=True):
-            if seed is not None:
-                self._random[e] = np.random.default_rng(seed)
-            self._place(e)
-        self._steps[envs] = 0
-        self._measure()
-        # Of these alone: in the others, the latest events are not to be seen yet.
-        self._observe(envs)
-
-    def step(self, actions: dict[AgentID, np.ndarray]) -> Outcome:
-        self._steps += 1
+    def _act(self, actions: dict[AgentID, np.ndarray]) -> None:
         self._move(np.stack([actions[a] for a in self.team.agents], axis=1))
-        self._measure()
-        rewards = self._rewards().astype(np.float32)
-        self._observe(slice(None))
-        self._settle()
-        return Outcome(
-            rewards,
-            terminated=np.zeros(self.num_envs, bool),
-            truncated=self._steps == self._max_cycles,
-            failed=np.zeros(self.num_envs, bool),
-        )
 
     def render(self) -> np.ndarray:
         """A picture of environment 0, (480, 480, 3) uint8.

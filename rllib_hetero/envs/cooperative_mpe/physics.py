@@ -33,20 +33,6 @@ DIRECTIONS = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], float)
 """Action to direction: nothing, +x, -x, +y, -y."""
 
 
-def between(origins: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What lies between each origin and each target.
-
-    Args:
-        origins: (E, n, 2) positions.
-        targets: (E, m, 2) positions.
-
-    Returns:
-        (E, n, m, 2) target - origin, and (E, n, m) its length.
-    """
-    offsets = targets[:, None, :, :] - origins[:, :, None, :]
-    return offsets, np.sqrt(np.square(offsets).sum(-1))
-
-
 def contact_forces(
     offsets: np.ndarray, distances: np.ndarray, radii: np.ndarray, masses: np.ndarray
 ) -> np.ndarray:

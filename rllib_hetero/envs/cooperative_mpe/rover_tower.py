@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from rllib_hetero.envs.cooperative_mpe.frame import Mark
-from rllib_hetero.envs.cooperative_mpe.game import NUM_ACTIONS, ParticleGame, sizes_of
+from rllib_hetero.envs.cooperative_mpe.game import NUM_ACTIONS, CooperativeGame, sizes_of
 from rllib_hetero.envs.cooperative_mpe.physics import DIRECTIONS, THRUST, move
 
 
-class RoverTower(ParticleGame):
+class RoverTower(CooperativeGame):
     """Towers tell rovers, who do not see them, which landmark to drive to.
 
     Every tower is paired with one rover, and knows the goal. In each step it says one of five
@@ -24,7 +24,7 @@ class RoverTower(ParticleGame):
     Args:
         num_pairs: P.
         num_landmarks: L.
-        settings: As in `ParticleGame`.
+        settings: As in `CooperativeGame`.
     """
 
     ROVER_RADIUS, LANDMARK_RADIUS = 0.075, 0.04

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from rllib_hetero.envs.cooperative_mpe.frame import Mark
-from rllib_hetero.envs.cooperative_mpe.game import ParticleGame, sizes_of
+from rllib_hetero.envs.cooperative_mpe.game import CooperativeGame, sizes_of
 from rllib_hetero.envs.cooperative_mpe.physics import (
     DIRECTIONS,
     THRUST,
-    between,
     contact_forces,
     move,
 )
+from rllib_hetero.envs.particles import between
 
 
-class TreasureCollection(ParticleGame):
+class TreasureCollection(CooperativeGame):
     """Hunters carry treasures of several colours to the bank of that colour.
 
     All agents move and bump into one another. A hunter with empty hands that touches a treasure
@@ -32,7 +32,7 @@ class TreasureCollection(ParticleGame):
         num_hunters: H.
         num_banks: B, also the number of colours.
         num_treasures: M.
-        settings: As in `ParticleGame`.
+        settings: As in `CooperativeGame`.
     """
 
     EVENT = 5.0  # to everybody, for each hunter at a treasure or bank it has a use for

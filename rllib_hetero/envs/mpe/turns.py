@@ -1,9 +1,10 @@
-"""The cooperative particle environments (MPE) of the `mpe2` package."""
+"""`mpe2`'s own environments, whichever scenario, one world at a time."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,31 +12,25 @@ import numpy as np
 
 from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
 from rllib_hetero.errors import MissingExtraError, TeamError
-from rllib_hetero.team import AgentID
-
-SCENARIOS = {
-    "simple_spread": "simple_spread_v3",
-    "simple_reference": "simple_reference_v3",
-    "simple_speaker_listener": "simple_speaker_listener_v4",
-}
-"""Scenario to its module in `mpe2`."""
+from rllib_hetero.team import AgentID, RewardScheme
 
 
 class MPETeamEnv(PettingZooTeamEnv):
     """An MPE environment, stepped without PettingZoo's wrappers.
 
     Their checks and their conversion from turns to joint steps take a fifth of a step's time.
-    All agents of these scenarios live for the whole episode, so the turns are simply taken in
-    order. Actions outside the space are clipped, as mpe2's own wrapper does.
+    All agents live for the whole episode, so the turns are simply taken in order. Actions outside
+    the space are clipped, as mpe2's own wrapper does.
 
     Args:
         env: mpe2's parallel environment.
+        reward_scheme: "individual", or "shared" where every agent is handed the team's reward.
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, reward_scheme: RewardScheme = "individual") -> None:
         # MPE's own state is exactly all observations, concatenated, and costs evaluating them a
         # second time. With None the critic concatenates the ones that are there already.
-        super().__init__(env, reward_scheme="individual", state_space=None)
+        super().__init__(env, reward_scheme=reward_scheme, state_space=None)
         self._turns = env.unwrapped
         self._clip = self._turns.continuous_actions
 
@@ -77,32 +72,39 @@ class MPETeamEnv(PettingZooTeamEnv):
         return {a: self._turns.observe(a) for a in self.possible_agents}
 
 
-def make_mpe(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:
-    """Makes an MPE team.
-
-    Every agent has a reward of its own; the team's reward is their sum.
+def make_turns(scenario: str, options: Mapping[str, Any]) -> MPETeamEnv:
+    """Makes one of mpe2's environments.
 
     Args:
-        env_config: "scenario", a key of `SCENARIOS`; "continuous_actions", True by default; the
-            rest goes to mpe2's `parallel_env` (N, max_cycles, local_ratio, render_mode, ...).
+        scenario: Its name, without the version.
+        options: For mpe2's `parallel_env`, and "reward_scheme".
 
     Raises:
         MissingExtraError: If `mpe2` is not installed.
-        TeamError: For an unknown scenario or keyword.
+        TeamError: For an unknown scenario or keyword, or a reward scheme that there is not.
     """
-    options = {"continuous_actions": True, **env_config}
-    options.pop("num_envs", None)  # meant for environments that are batched by nature
-    scenario = options.pop("scenario", None)
-    if scenario not in SCENARIOS:
+    options = dict(options)
+    reward_scheme = options.pop("reward_scheme", "individual")
+    if reward_scheme not in ("individual", "shared"):
         raise TeamError(
-            f"Unknown MPE scenario {scenario!r}. Choose one of {list(SCENARIOS)} with "
-            'config.environment("mpe", env_config={"scenario": ...}).'
+            f"`reward_scheme` must be 'individual' or 'shared', got {reward_scheme!r}. Mend it "
+            'with config.environment("mpe", env_config={"reward_scheme": ...}).'
         )
     try:
-        module = importlib.import_module(f"mpe2.{SCENARIOS[scenario]}")
+        import mpe2
     except ImportError as error:
         raise MissingExtraError("mpe2", extra="mpe") from error
-
+    versions = {
+        m.name.rpartition("_v")[0]: m.name
+        for m in pkgutil.iter_modules(mpe2.__path__)
+        if "_v" in m.name
+    }
+    if scenario not in versions:
+        raise TeamError(
+            f"mpe2 has no scenario {scenario!r}. Choose one of {sorted(versions)} with "
+            'config.environment("mpe", env_config={"scenario": ..., "backend": "mpe2"}).'
+        )
+    module = importlib.import_module(f"mpe2.{versions[scenario]}")
     accepted = list(inspect.signature(module.raw_env).parameters)
     unknown = [key for key in options if key not in accepted]
     if unknown:
@@ -110,4 +112,4 @@ def make_mpe(env_config: Mapping[str, Any]) -> PettingZooTeamEnv:
             f"The MPE scenario {scenario!r} does not know {unknown}. It accepts {accepted}. Mend "
             'it with config.environment("mpe", env_config={...}).'
         )
-    return MPETeamEnv(module.parallel_env(**options))
+    return MPETeamEnv(module.parallel_env(**options), reward_scheme)

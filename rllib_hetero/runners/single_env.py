@@ -1,0 +1,130 @@
+"""One environment that is batched by nature, as the `MultiAgentEnv` that single episodes need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+from rllib_hetero.errors import TeamError
+from rllib_hetero.runners.vector_env import VectorTeamEnv
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
+
+
+class SingleTeamEnv(MultiAgentEnv):
+    """A `VectorTeamEnv` of one environment, agent by agent: to play in, to film, to step by hand.
+
+    Args:
+        env: Has one environment.
+
+    Raises:
+        TeamError: If it has several.
+    """
+
+    def __init__(self, env: VectorTeamEnv) -> None:
+        super().__init__()
+        if env.num_envs != 1:
+            raise TeamError(
+                f"A batch of {env.num_envs} environments cannot play a single episode: make it "
+                'with env_config={..., "num_envs": 1}.'
+            )
+        self.env = env
+        team = env.team
+        self.possible_agents: list[AgentID] = list(team.agents)
+        self.agents: list[AgentID] = list(team.agents)
+        self.action_spaces = dict(team.action_spaces)
+        self.observation_spaces = {
+            a: _with_mask(box, env.masks[a].shape[1]) if a in team.masked else box
+            for a, box in team.observation_spaces.items()
+        }
+        self.reward_scheme = team.reward_scheme
+        self.state_space = team.state_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[dict[AgentID, Any], dict[AgentID, dict]]:
+        """Starts an episode."""
+        self.env.reset([0], [seed])
+        self.agents = list(self.possible_agents)
+        return self._observations(), {a: {} for a in self.agents}
+
+    def step(
+        self, action_dict: Mapping[AgentID, Any]
+    ) -> tuple[
+        dict[AgentID, Any],
+        dict[AgentID, float],
+        dict[AgentID, bool],
+        dict[AgentID, bool],
+        dict[AgentID, dict],
+    ]:
+        """Steps the agents that act."""
+        acted = list(self.agents)
+        outcome = self.env.step({a: self._row(a, action_dict) for a in self.possible_agents})
+        rewards = dict(zip(self.possible_agents, outcome.rewards[0].tolist(), strict=True))
+        over = bool(outcome.terminated[0]), bool(outcome.truncated[0])
+        self.agents = [
+            a for a, acts in zip(self.possible_agents, self.env.active[0], strict=True) if acts
+        ]
+        dead = {a: a not in self.agents for a in acted}
+        terminateds = {a: dead[a] or over[0] for a in acted} | {"__all__": over[0]}
+        truncateds = dict.fromkeys(acted, over[1]) | {"__all__": over[1]}
+        observations = self._observations()
+        if any(over):
+            self.agents = []
+        return observations, {a: rewards[a] for a in acted}, terminateds, truncateds, {}
+
+    def state(self) -> np.ndarray | None:
+        """(s,) the global state; None if there is none."""
+        return None if self.env.state is None else self.env.state[0]
+
+    def episode_metrics(self) -> dict[str, float]:
+        """What the benchmark counted of the episode that has just ended."""
+        return {name: float(x[0]) for name, x in self.env.episode_metrics([0]).items()}
+
+    def render(self) -> Any:
+        """The batch's picture of its first environment."""
+        if not hasattr(self.env, "render"):
+            raise TeamError(f"{type(self.env).__name__} has no render().")
+        return self.env.render()
+
+    def close(self) -> None:
+        """Closes the batch."""
+        self.env.close()
+
+    def _observations(self) -> dict[AgentID, Any]:
+        seen: dict[AgentID, Any] = {}
+        for agent in self.agents:
+            x = self.env.observations[agent][0].copy()
+            masks = self.env.masks.get(agent)
+            seen[agent] = x if masks is None else {OBSERVATIONS: x, ACTION_MASK: masks[0].copy()}
+        return seen
+
+    def _row(self, agent: AgentID, actions: Mapping[AgentID, Any]) -> np.ndarray:
+        """(1, ...) its action; zeros of one that does not act."""
+        space: Any = self.action_spaces[agent]
+        row = np.zeros((1, *space.shape), space.dtype)
+        if agent in actions:
+            row[0] = actions[agent]
+        return row
+
+
+def make_single_env(create: Callable[[Any], Any], env_config: Mapping[str, Any]) -> MultiAgentEnv:
+    """Makes one environment, to be played in agent by agent.
+
+    Args:
+        create: The registered creator.
+        env_config: What it is made with.
+    """
+    batched = isinstance(create, type) and issubclass(create, VectorTeamEnv)
+    context = {**env_config, "num_envs": 1} if batched else dict(env_config)
+    env = create(EnvContext(context, worker_index=0))
+    return SingleTeamEnv(env) if isinstance(env, VectorTeamEnv) else env
+
+
+def _with_mask(box: Box, num_choices: int) -> gym.spaces.Dict:
+    return gym.spaces.Dict({OBSERVATIONS: box, ACTION_MASK: Box(0, 1, (num_choices,), np.int8)})
