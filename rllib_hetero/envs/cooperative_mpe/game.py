@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Discrete
 
@@ -37,7 +38,7 @@ class CooperativeGame(ParticleGame):
         render_mode: str | None,
         num_envs: int,
     ) -> None:
-        choices = {a: Discrete(NUM_ACTIONS) for a in observation_sizes}
+        choices: dict[AgentID, gym.Space] = {a: Discrete(NUM_ACTIONS) for a in observation_sizes}
         super().__init__(observation_sizes, choices, max_cycles=max_cycles, num_envs=num_envs)
         self._render_mode = render_mode
 

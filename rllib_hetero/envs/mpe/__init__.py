@@ -101,11 +101,11 @@ def _check(options: Mapping[str, Any]) -> None:
 
 
 def _is_count(x: Any) -> bool:
-    return isinstance(x, numbers.Integral) and not isinstance(x, bool) and x >= 1
+    return isinstance(x, numbers.Integral) and not isinstance(x, bool) and int(x) >= 1
 
 
 def _is_ratio(x: Any) -> bool:
-    return isinstance(x, numbers.Real) and not isinstance(x, bool) and 0 <= x <= 1
+    return isinstance(x, numbers.Real) and not isinstance(x, bool) and 0 <= float(x) <= 1
 
 
 def _refusal(setting: str, why: str) -> TeamError:
