@@ -331,11 +331,6 @@ class TeamConfig(AlgorithmConfig):
                 "config.env_runners(env_runner_cls=MultiAgentEnvRunner) to run yours, or put "
                 "the transformation into the environment."
             )
-        if self.batched_env and not fast:
-            self._value_error(
-                "A VectorTeamEnv runs on the team env runner only: remove "
-                "config.env_runners(env_runner_cls=...)."
-            )
         if self.autoregressive and not fast:
             self._value_error(
                 "Agents act in sequence on the team env runner only: remove "

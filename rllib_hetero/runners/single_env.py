@@ -118,11 +118,13 @@ def make_single_env(create: Callable[[Any], Any], env_config: Mapping[str, Any])
 
     Args:
         create: The registered creator.
-        env_config: What it is made with.
+        env_config: What it is made with, an `EnvContext` or a mapping.
     """
-    batched = isinstance(create, type) and issubclass(create, VectorTeamEnv)
-    context = {**env_config, "num_envs": 1} if batched else dict(env_config)
-    env = create(EnvContext(context, worker_index=0))
+    if not isinstance(env_config, EnvContext):
+        env_config = EnvContext(dict(env_config), worker_index=0)
+    if isinstance(create, type) and issubclass(create, VectorTeamEnv):
+        env_config = env_config.copy_with_overrides({**env_config, "num_envs": 1})
+    env = create(env_config)
     return SingleTeamEnv(env) if isinstance(env, VectorTeamEnv) else env
 
 

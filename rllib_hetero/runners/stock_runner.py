@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +14,9 @@ from ray.rllib.utils.annotations import override
 
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.checks import find_problem_in_episodes
+from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.problems import TellsProblems
+from rllib_hetero.runners.single_env import make_single_env
 
 STATE = "state"
 """Key in every agent's info under which this runner keeps the environment's state."""
@@ -22,12 +25,19 @@ STATE = "state"
 class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     """`MultiAgentEnvRunner`, with the team's return as `episode_return_mean` and with states.
 
-    Configs put it in where a user asks for `MultiAgentEnvRunner`.
+    Configs put it in where a user asks for `MultiAgentEnvRunner`. Environments that are batched by
+    nature are made singly, and stepped one after another.
     """
 
     @override(MultiAgentEnvRunner)
     def make_env(self) -> None:
-        super().make_env()
+        given = self.config
+        self.config = given.copy(copy_frozen=False)
+        self.config.env = partial(make_single_env, env_creator(given.env))
+        try:
+            super().make_env()
+        finally:
+            self.config = given
         with_state = self.config.layout.team.state_space is not None
         self.env.envs = [StockTeamEnv(e.unwrapped, with_state=with_state) for e in self.env.envs]
 

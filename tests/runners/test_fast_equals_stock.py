@@ -12,6 +12,7 @@ from rllib_hetero import HAPPOConfig
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.runners.single_env import SingleTeamEnv
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.team import CRITIC
 
@@ -161,6 +162,24 @@ def test_mpe(scenario, continuous):
     pytest.importorskip("mpe2")
     config = {"scenario": scenario, "continuous_actions": continuous, "backend": "mpe2"}
     compare("mpe", config, 40)
+
+
+def test_the_stock_runner_takes_batches_apart():
+    config = toys.small(
+        HAPPOConfig(),
+        "mpe",
+        {"scenario": "simple_speaker_listener"},
+        env_runner_cls=MultiAgentEnvRunner,
+    )
+    weights = toys.actor_weights(toys.make_modules(config))
+    runner = toys.make_runner(config, StockTeamEnvRunner, weights=weights)
+    envs = [e.unwrapped for e in runner.env.envs]
+    assert len(envs) == config.num_envs_per_env_runner
+    assert all(isinstance(e, SingleTeamEnv) for e in envs)
+    episodes = runner.sample(num_timesteps=50 * len(envs))
+    assert [len(e) for e in episodes if e.is_done] == [25] * 2 * len(envs)
+    other = fragment_from_episodes(episodes, config.layout)
+    assert other.problem is None
 
 
 @pytest.mark.parametrize(
