@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -117,6 +117,14 @@ class Team:
             reward_scheme=getattr(env, "reward_scheme", "individual"),
             masked=masked,
         )
+
+    def ordered(self, agents: Sequence[AgentID]) -> Team:
+        """The same team, its agents in the given order.
+
+        Args:
+            agents: All agents of the team.
+        """
+        return replace(self, agents=tuple(agents))
 
     @property
     def equal_spaces(self) -> bool:

@@ -143,6 +143,14 @@ class TeamConfig(AlgorithmConfig):
         return self
 
     @override(AlgorithmConfig)
+    def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
+        """As RLlib's: a registered name, a class, or a function of the `env_config`."""
+        super().environment(env, **kwargs)
+        if env is not NotProvided:
+            self.layout = None  # type: ignore[assignment]
+        return self
+
+    @override(AlgorithmConfig)
     def fault_tolerance(self, *, env_timeout_s: float | None = NotProvided, **kwargs: Any) -> Self:
         """Sets what is done about environments that hang, and RLlib's other settings of faults.
 
@@ -245,6 +253,11 @@ class TeamConfig(AlgorithmConfig):
 
     def _resolve_layout(self) -> None:
         team, self.batched_env = self._read_team()
+        known = None if self.layout is None else self.layout.team.agents
+        if known is not None and set(known) == set(team.agents):
+            # Restored: an environment that lists its agents in the order of a set has another
+            # one in every process.
+            team = team.ordered(known)
         self.layout = lay_out(
             team,
             self._sharing(team),
@@ -264,7 +277,7 @@ class TeamConfig(AlgorithmConfig):
         if {"env", "env_config"} & set(self.evaluation_config or {}):
             config = self.get_evaluation_config_object()
             team, self.batched_evaluation_env = config._read_team()
-            check_evaluation_team(self.layout.team, team, batched=self.batched_evaluation_env)
+            check_evaluation_team(self.layout.team, team)
 
     def _read_team(self) -> tuple[Team, bool]:
         """The team, and whether the environment is batched by nature."""

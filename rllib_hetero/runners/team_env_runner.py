@@ -47,6 +47,7 @@ from rllib_hetero.runners.hang_guard import HangGuard
 from rllib_hetero.runners.join import join
 from rllib_hetero.runners.problems import TellsProblems
 from rllib_hetero.runners.recorder import Recorder
+from rllib_hetero.runners.reordered import ReorderedTeamEnv
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
 from rllib_hetero.team import AgentID, Layout
@@ -129,12 +130,15 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
             )
             for i in range(num_envs)
         ]
-        self.env: VectorTeamEnv = make_vector_env(
+        env = make_vector_env(
             env_creator(self.config.env),
             contexts,
             team=None if self.config.batched_env else self._layout.team,
             restart_failed=self.config.restart_failed_sub_environments,
         )
+        if env.team.agents != self._layout.team.agents:
+            env = ReorderedTeamEnv(env, self._layout.team)
+        self.env: VectorTeamEnv = env
         self.num_envs = num_envs
         self._episode_number = np.zeros(num_envs, np.int64)
         self._needs_initial_reset = True
