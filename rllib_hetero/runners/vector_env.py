@@ -13,6 +13,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.functional import num_choices
+from rllib_hetero.runners.endings import Told, end_without_all
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Team
 
 logger = logging.getLogger(__name__)
@@ -156,6 +157,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             for a in agents
             if a in self.team.masked
         }
+        self._told = Told()
         self._is_box = [isinstance(self.team.action_spaces[a], gym.spaces.Box) for a in agents]
 
     def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
@@ -226,7 +228,16 @@ class SyncVectorTeamEnv(VectorTeamEnv):
                 or True in term.values()
                 or True in trunc.values()
             ):
-                self._mark_living(e, obs, term, trunc)
+                end = end_without_all(action, term, trunc)
+                if end is None:
+                    self._mark_living(e, obs, term, trunc)
+                    continue
+                self._told.nobody_left(end)
+                if end == "truncated":
+                    truncated[e] = True
+                    self._mark_survivors(e, obs, term)
+                else:
+                    terminated[e] = True
         return Outcome(rewards, terminated, truncated, failed)
 
     def episode_metrics(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
@@ -304,9 +315,13 @@ class SyncVectorTeamEnv(VectorTeamEnv):
 
     def _mark_survivors(self, e: int, obs: dict, term: dict) -> None:
         """The episode is cut: who would go on. An agent's own truncation is not its death."""
+        unseen = []
         for i, (agent, _, _) in enumerate(self._rows):
-            dead = agent not in obs or term.get(agent, False)
-            self._set_active(e, i, bool(self.active[e, i]) and not dead)
+            alive = bool(self.active[e, i]) and not term.get(agent, False)
+            if alive and agent not in obs:
+                unseen.append(agent)
+            self._set_active(e, i, alive and agent in obs)
+        self._told.no_final(unseen)
 
     def _set_active(self, e: int, i: int, active: bool) -> None:
         agent, rows, _ = self._rows[i]
