@@ -72,6 +72,13 @@ class Team:
                 f"`reward_scheme` must be 'individual' or 'shared', got {self.reward_scheme!r}. "
                 "Set it as an attribute of the environment."
             )
+        state = self.state_space
+        if state is not None and not (isinstance(state, Box) and len(state.shape) == 1):
+            raise TeamError(
+                f"The environment's `state_space` is {state}; a Box of shape (s,) is needed, or "
+                "None: the critic then sees all observations, concatenated. Flatten the state, in "
+                "state() too (gymnasium.spaces.flatten)."
+            )
         for agent in self.agents:
             _check_observation_space(agent, self.observation_spaces.get(agent))
             _check_action_space(agent, self.action_spaces.get(agent))

@@ -35,6 +35,14 @@ class TeamAlgorithm(Algorithm):
 
     eval_env_runner_group: EnvRunnerGroup | None
 
+    @staticmethod
+    @override(Algorithm)
+    def _get_env_id_and_creator(env_specifier: Any, config: Any) -> tuple[Any, Any]:
+        """As RLlib's, which takes no functions."""
+        if callable(env_specifier) and not isinstance(env_specifier, type):
+            return env_specifier, env_specifier
+        return Algorithm._get_env_id_and_creator(env_specifier, config)
+
     def _fragments(self, samples: list) -> list[TeamFragment]:
         """The samples as fragments, none of which has a problem.
 

@@ -15,6 +15,7 @@ from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.checks import find_problem_in_episodes
 from rllib_hetero.runners.endings import Told, end_without_all
 from rllib_hetero.runners.problems import TellsProblems
+from rllib_hetero.runners.returned import problem_with
 from rllib_hetero.team import AgentID
 
 STATE = "state"
@@ -87,13 +88,20 @@ class StockTeamEnv(gym.Wrapper):
 
     @override(gym.Wrapper)
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
-        observations, infos = self.env.reset(seed=seed, options=options)
+        returned: Any = self.env.reset(seed=seed, options=options)
+        problem = problem_with("reset()", returned)
+        if problem:
+            raise TeamDataError(problem)
+        observations, infos = returned
         self._living = set(observations)
         return observations, self._with_state_in(observations, infos)
 
     @override(gym.Wrapper)
     def step(self, action: dict) -> tuple:
         step: Any = self.env.step(action)
+        problem = problem_with("step()", step)
+        if problem:
+            raise TeamDataError(problem)
         observations, rewards, terminateds, truncateds, infos = step
         ends = terminateds.get("__all__", False), truncateds.get("__all__", False)
         if not any(ends):

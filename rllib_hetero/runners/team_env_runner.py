@@ -325,6 +325,11 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
                 if problem:
                     raise TeamDataError(problem) from None
                 raise
+            if not isinstance(outcome, Outcome):
+                raise TeamDataError(
+                    f"The vector environment's step() returned a {type(outcome).__name__}. It "
+                    "must return an rllib_hetero.Outcome(rewards, terminated, truncated, failed)."
+                )
             in_module += between - before
             in_env += time.perf_counter() - between
             self._record(recorder, t, outcome, quota)
