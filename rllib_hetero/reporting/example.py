@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.tune.result import TRAINING_ITERATION
 
-from rllib_hetero.reporting.demo import refuse_batched, show
+from rllib_hetero.reporting.demo import show
 from rllib_hetero.reporting.run import free_folder, run_training
 
 DEMO_STEPS = 200_000
@@ -65,16 +65,13 @@ def run_example(
         A `RunResult`; with --tune what RLlib's example runner returns.
 
     Raises:
-        SystemExit: If an argument needs --tune, if there can be no demo of the environment, or if
-            a demo did not beat random actions.
+        SystemExit: If an argument needs --tune, or if a demo did not beat random actions.
     """
     config.debugging(seed=args.seed)
     target = args.env_steps or args.stop_timesteps or (DEMO_STEPS if args.demo else env_steps)
     if not args.no_tune:
         return _run_under_tune(config, args, target)
     _refuse_what_needs_tune(args)
-    if args.demo:
-        refuse_batched(config)
     _apply(config, args)
     result = run_training(
         config,
