@@ -60,16 +60,16 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             "did. RLlib restores it: Algorithm.from_checkpoint(path).evaluate(). Or train again "
             "with the transformation in the environment."
         )
-    agents = tuple(_agent_id(a) for a in description["agents"])
+    agents = tuple(agent_id(a) for a in description["agents"])
     team = Team(
         agents=agents,
         observation_spaces=_spaces(agents, description["observation_spaces"]),
         action_spaces=_spaces(agents, description["action_spaces"]),
-        masked=frozenset(_agent_id(a) for a in description["masked"]),
+        masked=frozenset(agent_id(a) for a in description["masked"]),
     )
     layout = Layout(
         team,
-        {m: tuple(_agent_id(a) for a in members) for m, members in description["groups"].items()},
+        {m: tuple(agent_id(a) for a in members) for m, members in description["groups"].items()},
         autoregressive=description["execution_order"] is not None,
         agent_index=description["agent_index"],
         policy_family=description["policy_family"],
@@ -94,7 +94,7 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
     limits = action_transforms(
         layout, normalize=description["normalize_actions"], clip=description["clip_actions"]
     )
-    order = [_agent_id(a) for a in description["execution_order"] or description["agents"]]
+    order = [agent_id(a) for a in description["execution_order"] or description["agents"]]
     return TeamPolicies(layout, modules, limits, order, device)
 
 
@@ -318,7 +318,8 @@ def describe_space(space: gym.Space) -> dict[str, Any]:
     return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist()}
 
 
-def _agent_id(x: Any) -> AgentID:
+def agent_id(x: Any) -> AgentID:
+    """An agent's id as it was, from JSON."""
     return tuple(x) if isinstance(x, list) else x  # JSON has no tuples.
 
 

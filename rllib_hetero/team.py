@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -72,6 +72,13 @@ class Team:
                 f"`reward_scheme` must be 'individual' or 'shared', got {self.reward_scheme!r}. "
                 "Set it as an attribute of the environment."
             )
+        state = self.state_space
+        if state is not None and not (isinstance(state, Box) and len(state.shape) == 1):
+            raise TeamError(
+                f"The environment's `state_space` is {state}; a Box of shape (s,) is needed, or "
+                "None: the critic then sees all observations, concatenated. Flatten the state, in "
+                "state() too (gymnasium.spaces.flatten)."
+            )
         for agent in self.agents:
             _check_observation_space(agent, self.observation_spaces.get(agent))
             _check_action_space(agent, self.action_spaces.get(agent))
@@ -117,6 +124,14 @@ class Team:
             reward_scheme=getattr(env, "reward_scheme", "individual"),
             masked=masked,
         )
+
+    def ordered(self, agents: Sequence[AgentID]) -> Team:
+        """The same team, its agents in the given order.
+
+        Args:
+            agents: All agents of the team.
+        """
+        return replace(self, agents=tuple(agents))
 
     @property
     def equal_spaces(self) -> bool:

@@ -575,7 +575,7 @@ class BothEnds(Flags):
         terminateds["__all__"] = truncateds["__all__"]
 
 
-@breaks("ends when nobody is left", "error", "step 6: no agent is left, and '__all__' is False")
+@breaks("ends when nobody is left", "warning", "step 6: no agent is left, and '__all__' is False")
 class NobodyLeft(Flags):
     def change(self, terminateds, truncateds):
         truncateds["a"], truncateds["__all__"] = truncateds["__all__"], False

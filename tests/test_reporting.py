@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from toys import MatrixTeam
 
 pytest.importorskip("mpe2")
 
@@ -25,6 +27,7 @@ from rllib_hetero.reporting import play_episode, record_episode, run_training
 from rllib_hetero.reporting.checkpoints import save
 from rllib_hetero.reporting.curve import on_common_steps, read_column, save_curves, smooth
 from rllib_hetero.reporting.example import example_parser, run_example
+from rllib_hetero.reporting.playing import as_one_row, make_one, play
 from rllib_hetero.reporting.progress import (
     COLUMNS,
     EVALUATION,
@@ -283,7 +286,7 @@ def test_an_example_takes_rllibs_arguments(ray_is_up, tmp_path, monkeypatch):
         run_example(config, example_parser().parse_args(["--num-samples", "2"]))
 
 
-def test_a_demo_of_what_gives_no_pictures(ray_is_up, tmp_path, monkeypatch, capsys):
+def test_a_demo_of_a_batched_environment(ray_is_up, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config = (
         HAPPOConfig()
@@ -291,13 +294,12 @@ def test_a_demo_of_what_gives_no_pictures(ray_is_up, tmp_path, monkeypatch, caps
         .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
         .training(train_batch_size_per_learner=200, num_epochs=1)
     )
-    args = example_parser(env_steps=200).parse_args(["--demo"])
-    # So short a training need not have learned anything.
-    with contextlib.suppress(SystemExit):
-        run_example(config, args, demo_episodes=2)
-    assert "no video: " in capsys.readouterr().out
-    args = example_parser(env_steps=200).parse_args([])
-    assert run_example(config, args).folder.name == "happo-climbing-s0-2"
+    args = example_parser().parse_args(["--demo", "--env-steps", "200"])
+    with contextlib.suppress(SystemExit):  # 200 steps may teach nothing
+        run_example(config, args, demo_episodes=4)
+    shown = capsys.readouterr().out
+    assert "mean team return over 4 episodes" in shown and "no video" in shown
+    assert (tmp_path / "results" / "happo-climbing-s0" / "progress.csv").exists()
 
 
 # ---- videos -------------------------------------------------------------------------------------
@@ -319,6 +321,70 @@ def test_a_video_shows_the_episode(run, tmp_path, suffix):
     assert frames[0].shape[:2] == (700, 700)
     assert not np.array_equal(frames[0], frames[-1])
     env.close()
+
+
+class Zeros:
+    """Policies of nobody: they act by zeros."""
+
+    def reset(self):
+        pass
+
+    def act(self, observations):
+        return dict.fromkeys(observations, 0)
+
+
+def test_all_kinds_of_environments_are_filmed(tmp_path):
+    imageio = pytest.importorskip("imageio.v2")
+    from mpe2 import simple_spread_v3
+
+    from rllib_hetero.envs import make_cooperative_mpe
+
+    plain = {"max_cycles": 4, "render_mode": "rgb_array"}
+    batched = {"scenario": "treasure_collection", "render_mode": "rgb_array"}
+    for env in (
+        simple_spread_v3.parallel_env(continuous_actions=False, **plain),
+        make_cooperative_mpe(batched),
+    ):
+        record_episode(Zeros(), env, tmp_path / "film.gif", seed=1, max_steps=4)
+        with imageio.get_reader(tmp_path / "film.gif") as reader:
+            frames = [frame for frame in reader]  # equal ones are merged
+            assert frames and np.ptp(frames[0]) > 0
+        env.close()
+    with pytest.raises(TeamError, match="2 environments; make one of 1"):
+        record_episode(
+            Zeros(), make_cooperative_mpe({**batched, "num_envs": 2}), tmp_path / "x.gif"
+        )
+
+
+def test_the_users_env_config_is_the_users(tmp_path):
+    """A function that calls its class by keywords; threads are as they were."""
+    before = torch.get_num_threads()
+    given = []
+
+    def make(env_config):
+        given.append(dict(env_config))
+        return Fixed(**env_config)
+
+    torch.set_num_threads(2)
+    try:
+        env = make_one(make, {"length": 3})
+        threads = []
+        play(
+            lambda seen: dict.fromkeys(seen, 0),
+            as_one_row(env),
+            seed=0,
+            max_steps=5,
+            on_step=lambda: threads.append(torch.get_num_threads()),
+        )
+        assert given == [{"length": 3}] and set(threads) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+class Fixed(MatrixTeam):
+    def __init__(self, *, length):
+        super().__init__({"payoff": [[1.0, 0.0], [0.0, 2.0]], "length": length})
 
 
 def test_an_environment_that_does_not_render_is_refused(run, tmp_path):

@@ -11,7 +11,8 @@ import pyarrow.fs
 import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
-from rllib_hetero.policies import FOLDER, TEAM_FILE, describe_space
+from rllib_hetero.policies import FOLDER, TEAM_FILE, agent_id, describe_space
+from rllib_hetero.team import AgentID
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -65,6 +66,22 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
         with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
             torch.save(tensors, file)
+
+
+def exported_agents(path: str, filesystem: Any = None) -> tuple[AgentID, ...] | None:
+    """The agents of a checkpoint, in its order; None where it holds no policies.
+
+    Args:
+        path: The checkpoint's folder, or its URI.
+        filesystem: As of `export_policies`.
+    """
+    if filesystem is None:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(path)
+    file = f"{path.rstrip('/')}/{FOLDER}/{TEAM_FILE}"
+    if filesystem.get_file_info(file).type != pyarrow.fs.FileType.File:
+        return None
+    with filesystem.open_input_stream(file) as stream:
+        return tuple(agent_id(a) for a in json.loads(stream.read())["agents"])
 
 
 def connectors_of(config: Any) -> list[str]:

@@ -13,13 +13,12 @@ from rllib_hetero.errors import TeamError
 from rllib_hetero.team import Team, differences
 
 
-def check_evaluation_team(trained: Team, played: Team, *, batched: bool) -> None:
+def check_evaluation_team(trained: Team, played: Team) -> None:
     """Whether the policies of the trained team can play the evaluation's environment.
 
     Args:
         trained: Of the training's environment.
         played: Of the evaluation's.
-        batched: Whether that is batched by nature: its arrays go by the order of its agents.
 
     Raises:
         TeamError: With the differences, if they cannot.
@@ -28,8 +27,6 @@ def check_evaluation_team(trained: Team, played: Team, *, batched: bool) -> None
     states = [None if t.state_space is None else t.state_space.shape for t in (trained, played)]
     if states[0] != states[1]:
         unlike.append(f"the shape of the state is {states[1]}, not {states[0]}")
-    if batched and not unlike and trained.agents != played.agents:
-        unlike = [f"the order of agents is {list(played.agents)}, not {list(trained.agents)}"]
     if unlike:
         raise TeamError(
             "The evaluation's environment has another team than the training's: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -13,13 +14,15 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ResultDict, StateDict
 
-from rllib_hetero.algorithms.checkpoint import export_policies
+from rllib_hetero.algorithms.checkpoint import export_policies, exported_agents
 from rllib_hetero.algorithms.evaluation import global_randomness_kept
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.team import AgentID
 
 RUNNER_PROGRESS = "team_runner_progress"
+AGENTS = "team_agents"
 CONNECTORS = (COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR)
 
 
@@ -31,6 +34,14 @@ class TeamAlgorithm(Algorithm):
     """
 
     eval_env_runner_group: EnvRunnerGroup | None
+
+    @staticmethod
+    @override(Algorithm)
+    def _get_env_id_and_creator(env_specifier: Any, config: Any) -> tuple[Any, Any]:
+        """As RLlib's, which takes no functions."""
+        if callable(env_specifier) and not isinstance(env_specifier, type):
+            return env_specifier, env_specifier
+        return Algorithm._get_env_id_and_creator(env_specifier, config)
 
     def _fragments(self, samples: list) -> list[TeamFragment]:
         """The samples as fragments, none of which has a problem.
@@ -87,10 +98,52 @@ class TeamAlgorithm(Algorithm):
     # ---- resuming ---------------------------------------------------------------------------
 
     @override(Algorithm)
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """As RLlib's, also where the checkpoint has the agents in another order.
+
+        Raises:
+            TeamError: If the checkpoint is another team's, or only a component of one whose agents
+                are in another order is to be restored.
+        """
+        agents = exported_agents(str(path), kwargs.get("filesystem"))
+        if agents is not None and agents != self.config.layout.team.agents:
+            if kwargs.get("component"):
+                raise TeamError(
+                    f"The checkpoint {path} has the agents in another order, "
+                    f"{list(agents)}: restore it whole, without component=..."
+                )
+            self._take_order(agents)
+        super().restore_from_path(path, *args, **kwargs)
+
+    def _take_order(self, agents: tuple[AgentID, ...]) -> None:
+        """Sets everything up anew, with the agents in this order.
+
+        Rows of modules and columns of the critic go by it.
+
+        Raises:
+            TeamError: If these are not the team's agents.
+        """
+        own = self.config.layout.team.agents
+        if set(agents) != set(own):
+            raise TeamError(
+                f"The checkpoint is of the team {list(agents)}, and the environment's agents are "
+                f"{list(own)}. Set the environment that it was trained on with "
+                "config.environment(...)."
+            )
+        config = self.config.copy(copy_frozen=False)
+        config.layout = replace(config.layout, team=config.layout.team.ordered(agents))
+        config.validate()
+        config.freeze()
+        self.cleanup()
+        self.config = config
+        self.setup(config)
+
+    @override(Algorithm)
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> StateDict:
         state = super().get_state(components, not_components=not_components, **kwargs)
+        state[AGENTS] = self.config.layout.team.agents
         if self.env_runner_group.num_remote_env_runners():
             # RLlib saves its local runner only; the remote ones hold the seeds' counters.
             state[RUNNER_PROGRESS] = [
@@ -104,6 +157,9 @@ class TeamAlgorithm(Algorithm):
 
     @override(Algorithm)
     def set_state(self, state: StateDict) -> None:
+        agents = state.get(AGENTS, self.config.layout.team.agents)
+        if agents != self.config.layout.team.agents:
+            self._take_order(agents)
         for runners in (self.env_runner_group, self.eval_env_runner_group):
             if runners is not None:
                 runners.foreach_env_runner(_accept_earlier_weights)

@@ -24,16 +24,17 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.checkpoint import connectors_of
 from rllib_hetero.algorithms.evaluation import check_evaluation_team
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
-from rllib_hetero.envs import register_environments
+from rllib_hetero.envs import ENVIRONMENTS, register_environments
 from rllib_hetero.errors import TeamError
 from rllib_hetero.learners.clipping import GRAD_CLIP_BY
 from rllib_hetero.modules.context import CONTEXT_SIZE
 from rllib_hetero.modules.memory import check_recurrent
 from rllib_hetero.modules.networks import check_layer_norm
-from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.runners.env_creator import make_env
+from rllib_hetero.runners.returned import check_is_team_env
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
-from rllib_hetero.runners.vector_env import VectorTeamEnv, check_is_team_env
+from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import CRITIC, Layout, ParameterSharing, Team, lay_out
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,14 @@ class TeamConfig(AlgorithmConfig):
         return self
 
     @override(AlgorithmConfig)
+    def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
+        """As RLlib's: a registered name, a class, or a function of the `env_config`."""
+        super().environment(env, **kwargs)
+        if env is not NotProvided:
+            self.layout = None  # type: ignore[assignment]
+        return self
+
+    @override(AlgorithmConfig)
     def fault_tolerance(self, *, env_timeout_s: float | None = NotProvided, **kwargs: Any) -> Self:
         """Sets what is done about environments that hang, and RLlib's other settings of faults.
 
@@ -245,6 +254,11 @@ class TeamConfig(AlgorithmConfig):
 
     def _resolve_layout(self) -> None:
         team, self.batched_env = self._read_team()
+        known = None if self.layout is None else self.layout.team.agents
+        if known is not None and set(known) == set(team.agents):
+            # Restored: an environment that lists its agents in the order of a set has another
+            # one in every process.
+            team = team.ordered(known)
         self.layout = lay_out(
             team,
             self._sharing(team),
@@ -264,7 +278,7 @@ class TeamConfig(AlgorithmConfig):
         if {"env", "env_config"} & set(self.evaluation_config or {}):
             config = self.get_evaluation_config_object()
             team, self.batched_evaluation_env = config._read_team()
-            check_evaluation_team(self.layout.team, team, batched=self.batched_evaluation_env)
+            check_evaluation_team(self.layout.team, team)
 
     def _read_team(self) -> tuple[Team, bool]:
         """The team, and whether the environment is batched by nature."""
@@ -279,14 +293,14 @@ class TeamConfig(AlgorithmConfig):
             {**self.env_config, "num_envs": 1} if self._is_batched() else self.env_config,
             worker_index=0,
         )
-        env = env_creator(self.env)(context)
+        env = make_env(self.env, context, names=ENVIRONMENTS)
         try:
             if isinstance(env, VectorTeamEnv):
                 return env.team, True
             check_is_team_env(env)
             return Team.from_env(env), False
         finally:
-            env.close()
+            _close(env)
 
     def _is_batched(self) -> bool:
         return isinstance(self.env, type) and issubclass(self.env, VectorTeamEnv)
@@ -491,3 +505,11 @@ class TeamConfig(AlgorithmConfig):
     @override(AlgorithmConfig)
     def is_multi_agent(self) -> bool:
         return self.layout is not None or DEFAULT_MODULE_ID not in self.policies
+
+
+def _close(env: Any) -> None:
+    try:
+        env.close()
+    except Exception as error:
+        # PettingZoo's may raise where nothing has been drawn yet.
+        logger.warning("Closing the environment %s raised: %s", type(env).__name__, error)

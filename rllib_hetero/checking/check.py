@@ -31,7 +31,8 @@ from rllib_hetero.checking.row_view import RowView
 from rllib_hetero.checking.subject import Settings, Subject
 from rllib_hetero.envs import register_environments
 from rllib_hetero.errors import TeamError
-from rllib_hetero.runners.vector_env import VectorTeamEnv, check_is_team_env
+from rllib_hetero.runners.returned import check_is_team_env
+from rllib_hetero.runners.vector_env import VectorTeamEnv
 
 
 class Check(NamedTuple):

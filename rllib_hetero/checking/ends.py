@@ -116,9 +116,10 @@ def nobody_left(subject: Subject) -> Iterator[Fault]:
     for moment in subject.recording:
         ends = moment.terminateds.get("__all__"), moment.truncateds.get("__all__")
         if moment.step and not moment.acting and not any(map(truth, ends)):
-            yield error(
+            yield warning(
                 f"{moment.where}: no agent is left, and '__all__' is False",
-                "Set terminateds['__all__'] (or truncateds['__all__']) once all agents are done.",
+                "Set terminateds['__all__'] (or truncateds['__all__']) once all agents are done. "
+                "The runner ends the episode there.",
             )
 
 
@@ -138,7 +139,7 @@ def final_observations(subject: Subject) -> Iterator[Fault]:
         if not truth(moment.truncateds.get("__all__")):
             continue
         for agent in moment.acted:
-            if agent not in moment.observations and not moment.is_done(agent):
+            if agent not in moment.observations and not truth(moment.terminateds.get(agent)):
                 yield error(
                     f"agent {agent!r}, {moment.where}: truncated, without a final observation",
                     "Return the final observations with the last step: their value is "

@@ -15,9 +15,11 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rllib_hetero.checking.calls import CannotTellError, EnvironmentFault, call, short
 from rllib_hetero.checking.playing import Moment, play
 from rllib_hetero.checking.row_view import RowView
+from rllib_hetero.envs import ENVIRONMENTS
 from rllib_hetero.errors import TeamError
 from rllib_hetero.runners.env_creator import env_creator
-from rllib_hetero.runners.vector_env import VectorTeamEnv, check_is_team_env, make_vector_env
+from rllib_hetero.runners.returned import check_is_team_env
+from rllib_hetero.runners.vector_env import VectorTeamEnv, make_vector_env
 from rllib_hetero.team import Team
 
 _GIVEN = "an instance was given; give its class, its creator or its name instead"
@@ -57,7 +59,8 @@ class Subject:
         if isinstance(env, MultiAgentEnv | VectorTeamEnv):  # an instance may be callable, too
             self._given = env
         self._class = env if isinstance(env, type) else None
-        self._create = env_creator(env)
+        # Made when called, so that what it says of the environment is a finding.
+        self._create = lambda context: env_creator(env, names=ENVIRONMENTS)(context)
         self._env_config = dict(env_config)
         self._deadline = time.monotonic() + settings.seconds
         self._envs: dict[int, Any] = {}

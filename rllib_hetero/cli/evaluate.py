@@ -16,7 +16,6 @@ from rllib_hetero.cli.train import count
 from rllib_hetero.envs import ENVIRONMENTS
 from rllib_hetero.policies import load_policies
 from rllib_hetero.reporting.evaluation import evaluate
-from rllib_hetero.runners.env_creator import env_creator
 
 
 def add_to(commands: Any) -> None:
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         played = evaluate(
             load_policies(checkpoint),
-            env_creator(env),
+            env,
             env_config,
             episodes=args.episodes,
             seed=args.seed,

@@ -57,6 +57,13 @@ class PettingZooTeamEnv(MultiAgentEnv):
                 f"`action_masks` must be 'auto', 'info' or None, got {action_masks!r}. Set it with "
                 "PettingZooTeamEnv(env, action_masks=...)."
             )
+        if callable(getattr(env, "agent_iter", None)) or isinstance(env, type):
+            raise TeamError(
+                "PettingZooTeamEnv(env) takes a parallel environment, got "
+                f"{'the class' if isinstance(env, type) else 'one with turns (AEC):'} "
+                f"{getattr(env, '__name__', env)}. Make one with its module's parallel_env(), or "
+                "with pettingzoo.utils.aec_to_parallel(env) where all agents may act at once."
+            )
         self.env = env
         self.possible_agents: list[AgentID] = list(env.possible_agents)
         # A copy: environments change their list in place, and some alias it to possible_agents.

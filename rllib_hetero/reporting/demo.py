@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import TeamPolicies, load_policies
+from rllib_hetero.reporting.playing import make_one
 from rllib_hetero.reporting.run import RunResult
 from rllib_hetero.reporting.video import (
     play_episode,
@@ -16,8 +16,6 @@ from rllib_hetero.reporting.video import (
     record_episode,
     video_suffix,
 )
-from rllib_hetero.runners.env_creator import env_creator
-from rllib_hetero.runners.single_env import make_single_env
 
 
 def show(config: Any, result: RunResult, *, episodes: int) -> bool:
@@ -27,8 +25,7 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
         Whether their mean return over the episodes is the higher one.
     """
     policies = load_policies(result.checkpoint)
-    make = env_creator(config.env)
-    env = make_single_env(make, config.env_config)
+    env = make_one(config.env, config.env_config)
     seeds = range(1_000_000, 1_000_000 + episodes)  # the same starts for both
     trained = np.array([_play(policies, env, s) for s in seeds])
     act = random_actions(env, seed=0)
@@ -40,7 +37,7 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
         f"  random actions   {random.mean():10.2f} ± {random.std():.2f}"
     )
     try:
-        env = make_single_env(make, {**config.env_config, "render_mode": "rgb_array"})
+        env = make_one(config.env, {**config.env_config, "render_mode": "rgb_array"})
         video = result.folder / f"episode{video_suffix()}"
         record_episode(policies, env, video, seed=seeds[0])
         env.close()
@@ -51,6 +48,6 @@ def show(config: Any, result: RunResult, *, episodes: int) -> bool:
     return bool(trained.mean() > random.mean())
 
 
-def _play(policies: TeamPolicies, env: MultiAgentEnv, seed: int) -> float:
+def _play(policies: TeamPolicies, env: Any, seed: int) -> float:
     policies.reset()
     return play_episode(policies.act, env, seed=seed)

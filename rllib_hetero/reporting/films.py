@@ -7,15 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
-
 from rllib_hetero.algorithms.checkpoint import connectors_of, export_policies
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import load_policies
+from rllib_hetero.reporting.playing import as_one_row, make_one
 from rllib_hetero.reporting.progress import Row
 from rllib_hetero.reporting.video import frame_of, record_episode, video_suffix
-from rllib_hetero.runners.env_creator import env_creator
-from rllib_hetero.runners.single_env import make_single_env
 
 FOLDER = "videos"
 SEED = 1_000_000  # of every film's episode, so that they begin alike
@@ -73,9 +70,9 @@ class Films:
             env.close()
         return path
 
-    def _env(self) -> MultiAgentEnv:
+    def _env(self) -> Any:
         settings = {**(self._config.env_config or {}), "render_mode": "rgb_array"}
-        return make_single_env(env_creator(self._config.env), settings)
+        return make_one(self._config.env, settings)
 
     def _refuse_what_cannot_be_filmed(self) -> None:
         connectors = connectors_of(self._config)
@@ -87,7 +84,7 @@ class Films:
         try:
             env = self._env()
             try:
-                env.reset(seed=SEED)
+                as_one_row(env).reset([0], [SEED])
                 frame_of(env)
             finally:
                 env.close()

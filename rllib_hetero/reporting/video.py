@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
-from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import TeamPolicies
+from rllib_hetero.reporting.playing import Act, as_one_row, play
 from rllib_hetero.runners.actions import sample_action
-from rllib_hetero.runners.single_env import SingleTeamEnv
-from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.team import ACTION_MASK, AgentID, Team
-
-Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
+from rllib_hetero.team import ACTION_MASK, AgentID
 
 
 def record_episode(
@@ -51,7 +46,6 @@ def record_episode(
     """
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame without a screen
-    env = as_multi_agent(env)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -75,14 +69,14 @@ def play_episode(
     *,
     seed: int | None = None,
     max_steps: int = 1000,
-    on_step: Callable[[], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> float:
     """Plays one episode.
 
     Args:
         act: Observations of the living agents to their actions, such as `policies.act` after
             `policies.reset()`.
-        env: The team's environment, as in `record_episode`.
+        env: The team's environment, of any of these kinds.
         seed: The environment's.
         max_steps: The episode is left after so many steps.
         on_step: Called after the reset and after every step.
@@ -90,49 +84,13 @@ def play_episode(
     Returns:
         The team's return: the sum over agents, or a shared reward counted once.
     """
-    env = as_multi_agent(env)
-    team = Team.from_env(env)
-    observations, _ = env.reset(seed=seed)
-    team_return = 0.0
-    for _ in range(max_steps):
-        if on_step:
-            on_step()
-        observations, rewards, terminated, truncated, _ = env.step(act(observations))
-        row = np.array([rewards.get(a, 0.0) for a in team.agents])
-        team_return += float(team.team_reward(row))
-        if terminated["__all__"] or truncated["__all__"]:
-            break
-        observations = {
-            a: x
-            for a, x in observations.items()
-            if not terminated.get(a, False) and not truncated.get(a, False)
-        }
-    if on_step:
-        on_step()
-    return team_return
+    row = as_one_row(env)
+    return play(act, row, seed=seed, max_steps=max_steps, on_step=on_step).team_return
 
 
-def as_multi_agent(env: Any) -> MultiAgentEnv:
-    """An environment of whichever kind as one that is stepped agent by agent.
-
-    Raises:
-        TeamError: If it is none that this library knows.
-    """
-    if isinstance(env, MultiAgentEnv):
-        return env
-    if isinstance(env, VectorTeamEnv):
-        return SingleTeamEnv(env)
-    if hasattr(env, "possible_agents"):
-        return PettingZooTeamEnv(env)
-    raise TeamError(
-        f"A {type(env).__name__} is no environment of a team: give a MultiAgentEnv, a PettingZoo "
-        "parallel environment, or a VectorTeamEnv."
-    )
-
-
-def random_actions(env: MultiAgentEnv, seed: int) -> Act:
+def random_actions(env: Any, seed: int) -> Act:
     """Acts uniformly at random within the environment's action spaces and masks."""
-    team = Team.from_env(env)
+    team = as_one_row(env).team
     for i, space in enumerate(team.action_spaces.values()):
         space.seed(seed + i)
 
@@ -164,7 +122,7 @@ def _writer(path: Path, fps: int) -> Any:
     return imageio.get_writer(path, mode="I", fps=fps, macro_block_size=2)
 
 
-def frame_of(env: MultiAgentEnv) -> np.ndarray:
+def frame_of(env: Any) -> np.ndarray:
     """The environment's picture of the moment, (height, width, 3) uint8.
 
     Raises:

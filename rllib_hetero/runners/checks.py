@@ -27,6 +27,14 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
         None if all observations, rewards, states and policy outputs are finite, and every agent
         that acted had an action to choose.
     """
+    alive = np.stack([x.any(-1) for x in fragment.active.values()]).any(0)
+    if not (alive | ~fragment.valid).all():
+        t, e = (int(i) for i in np.argwhere(~alive & fragment.valid)[0])
+        return (
+            f"No agent is active {_at((t, e, 0))}, and the episode is not over. Set `terminated` "
+            "(or `truncated`) in the step in which the last agent's part ends. Mend the "
+            f"environment set with config.environment(...). {_KEPT}"
+        )
     for module_id, agents in layout.groups.items():
         where = _first_bad(fragment.observations[module_id], fragment.valid)
         if where is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -12,12 +12,13 @@ from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.runners.env_creator import make_env
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
 
 
 class SingleTeamEnv(MultiAgentEnv):
-    """A `VectorTeamEnv` of one environment, agent by agent: to play in, to film, to step by hand.
+    """A `VectorTeamEnv` of one environment, agent by agent: for RLlib's runner, and own loops.
 
     Args:
         env: Has one environment.
@@ -86,12 +87,6 @@ class SingleTeamEnv(MultiAgentEnv):
         """What the benchmark counted of the episode that has just ended."""
         return {name: float(x[0]) for name, x in self.env.episode_metrics([0]).items()}
 
-    def render(self) -> Any:
-        """The batch's picture of its first environment."""
-        if not hasattr(self.env, "render"):
-            raise TeamError(f"{type(self.env).__name__} has no render().")
-        return self.env.render()
-
     def close(self) -> None:
         """Closes the batch."""
         self.env.close()
@@ -113,19 +108,17 @@ class SingleTeamEnv(MultiAgentEnv):
         return row
 
 
-def make_single_env(create: Callable[[Any], Any], env_config: Mapping[str, Any]) -> MultiAgentEnv:
-    """Makes one environment, to be played in agent by agent.
+def make_single_env(env: Any, context: EnvContext) -> MultiAgentEnv:
+    """Makes one environment, to be stepped agent by agent.
 
     Args:
-        create: The registered creator.
-        env_config: What it is made with, an `EnvContext` or a mapping.
+        env: What `config.environment(...)` takes.
+        context: Its configuration.
     """
-    if not isinstance(env_config, EnvContext):
-        env_config = EnvContext(dict(env_config), worker_index=0)
-    if isinstance(create, type) and issubclass(create, VectorTeamEnv):
-        env_config = env_config.copy_with_overrides({**env_config, "num_envs": 1})
-    env = create(env_config)
-    return SingleTeamEnv(env) if isinstance(env, VectorTeamEnv) else env
+    if isinstance(env, type) and issubclass(env, VectorTeamEnv):
+        context = context.copy_with_overrides({**context, "num_envs": 1})
+    made = make_env(env, context)
+    return SingleTeamEnv(made) if isinstance(made, VectorTeamEnv) else made
 
 
 def _with_mask(box: Box, num_choices: int) -> gym.spaces.Dict:

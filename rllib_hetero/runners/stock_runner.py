@@ -14,9 +14,11 @@ from ray.rllib.utils.annotations import override
 
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.checks import find_problem_in_episodes
-from rllib_hetero.runners.env_creator import env_creator
+from rllib_hetero.runners.endings import Told, end_without_all
 from rllib_hetero.runners.problems import TellsProblems
+from rllib_hetero.runners.returned import problem_with
 from rllib_hetero.runners.single_env import make_single_env
+from rllib_hetero.team import AgentID
 
 STATE = "state"
 """Key in every agent's info under which this runner keeps the environment's state."""
@@ -33,7 +35,7 @@ class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     def make_env(self) -> None:
         given = self.config
         self.config = given.copy(copy_frozen=False)
-        self.config.env = partial(make_single_env, env_creator(given.env))
+        self.config.env = partial(make_single_env, given.env)
         try:
             super().make_env()
         finally:
@@ -90,21 +92,43 @@ class StockTeamEnv(gym.Wrapper):
     def __init__(self, env: MultiAgentEnv, *, with_state: bool) -> None:
         super().__init__(env)
         self._with_state = with_state
+        self._told = Told()
+        self._living: set[AgentID] = set()
 
     @override(gym.Wrapper)
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
-        observations, infos = self.env.reset(seed=seed, options=options)
-        return observations, self._told(observations, infos)
+        returned: Any = self.env.reset(seed=seed, options=options)
+        problem = problem_with("reset()", returned)
+        if problem:
+            raise TeamDataError(problem)
+        observations, infos = returned
+        self._living = set(observations)
+        return observations, self._with_state_in(observations, infos)
 
     @override(gym.Wrapper)
     def step(self, action: dict) -> tuple:
         step: Any = self.env.step(action)
+        problem = problem_with("step()", step)
+        if problem:
+            raise TeamDataError(problem)
         observations, rewards, terminateds, truncateds, infos = step
+        ends = terminateds.get("__all__", False), truncateds.get("__all__", False)
+        if not any(ends):
+            end = end_without_all(self._living, terminateds, truncateds)
+            if end is not None:
+                self._told.nobody_left(end)
+                terminateds = {**terminateds, "__all__": end == "terminated"}
+                truncateds = {**truncateds, "__all__": end == "truncated"}
         if truncateds.get("__all__", False):
             truncateds = {"__all__": not terminateds.get("__all__", False)}  # one or the other
-        return observations, rewards, terminateds, truncateds, self._told(observations, infos)
+        else:
+            self._living -= {
+                a for a in self._living if terminateds.get(a, False) or truncateds.get(a, False)
+            }
+        infos = self._with_state_in(observations, infos)
+        return observations, rewards, terminateds, truncateds, infos
 
-    def _told(self, observations: dict, infos: dict) -> dict:
+    def _with_state_in(self, observations: dict, infos: dict) -> dict:
         if not self._with_state:
             return infos
         env: Any = self.env

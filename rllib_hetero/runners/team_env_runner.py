@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_context import EnvContext
@@ -47,7 +45,9 @@ from rllib_hetero.runners.hang_guard import HangGuard
 from rllib_hetero.runners.join import join
 from rllib_hetero.runners.problems import TellsProblems
 from rllib_hetero.runners.recorder import Recorder
+from rllib_hetero.runners.reordered import ReorderedTeamEnv
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
+from rllib_hetero.runners.threads import torch_threads
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
 from rllib_hetero.team import AgentID, Layout
 
@@ -59,21 +59,6 @@ _STRETCH = 64
 
 def _where(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask).tolist()
-
-
-@contextmanager
-def _few_threads(config: AlgorithmConfig) -> Iterator[None]:
-    """Gives torch as many threads as the runner has CPUs.
-
-    Ray does so for remote runners. In the driver, torch takes all cores: threads that wait for
-    each other at every small operator, and slow down tenfold where the cores are busy.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(config.num_cpus_per_env_runner)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
@@ -129,12 +114,15 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
             )
             for i in range(num_envs)
         ]
-        self.env: VectorTeamEnv = make_vector_env(
+        env = make_vector_env(
             env_creator(self.config.env),
             contexts,
             team=None if self.config.batched_env else self._layout.team,
             restart_failed=self.config.restart_failed_sub_environments,
         )
+        if env.team.agents != self._layout.team.agents:
+            env = ReorderedTeamEnv(env, self._layout.team)
+        self.env: VectorTeamEnv = env
         self.num_envs = num_envs
         self._episode_number = np.zeros(num_envs, np.int64)
         self._needs_initial_reset = True
@@ -235,7 +223,9 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
             raise ValueError("Give `num_timesteps` or `num_episodes`, not both.")
         explore = self.config.explore if explore is None else explore
         self.metrics.log_value(WEIGHTS_SEQ_NO, self._weights_seq_no, window=1)
-        with self.metrics.log_time(SAMPLE_TIMER), _few_threads(self.config), self._guard:
+        # As Ray gives remote runners.
+        threads = max(1, int(self.config.num_cpus_per_env_runner))
+        with self.metrics.log_time(SAMPLE_TIMER), torch_threads(threads), self._guard:
             try:
                 if num_timesteps is None and num_episodes is None:
                     if self.config.batch_mode == "complete_episodes":
@@ -321,6 +311,11 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
                 if problem:
                     raise TeamDataError(problem) from None
                 raise
+            if not isinstance(outcome, Outcome):
+                raise TeamDataError(
+                    f"The vector environment's step() returned a {type(outcome).__name__}. It "
+                    "must return an rllib_hetero.Outcome(rewards, terminated, truncated, failed)."
+                )
             in_module += between - before
             in_env += time.perf_counter() - between
             self._record(recorder, t, outcome, quota)

@@ -13,6 +13,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.functional import num_choices
+from rllib_hetero.runners.endings import Told, end_without_all
+from rllib_hetero.runners.returned import check_is_team_env, problem_with
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Team
 
 logger = logging.getLogger(__name__)
@@ -156,19 +158,24 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             for a in agents
             if a in self.team.masked
         }
+        self._told = Told()
         self._is_box = [isinstance(self.team.action_spaces[a], gym.spaces.Box) for a in agents]
 
     def reset(self, envs: Sequence[int], seeds: Sequence[int | None]) -> None:
         for e, seed in zip(envs, seeds, strict=True):
             try:
-                observations, infos = self.envs[e].reset(seed=seed)
+                returned = self.envs[e].reset(seed=seed)
             except Exception:
                 if not self._restart_failed:
                     raise
                 logger.exception("Environment %d failed in reset(); making it anew.", e)
                 self.failed_resets += 1
                 self._remake(e)
-                observations, infos = self.envs[e].reset(seed=seed)
+                returned = self.envs[e].reset(seed=seed)
+            problem = problem_with("reset()", returned)
+            if problem:
+                raise TeamDataError(problem)
+            observations, infos = returned
             self._check_reset(observations)
             self.infos[e] = infos
             self._write(e, observations)
@@ -177,10 +184,8 @@ class SyncVectorTeamEnv(VectorTeamEnv):
     def step(self, actions: dict[AgentID, np.ndarray]) -> Outcome:
         agents = self.team.agents
         shape = self.active.shape
-        rewards = np.zeros(shape, np.float32)
-        terminated = np.zeros(shape[0], bool)
-        truncated = np.zeros(shape[0], bool)
-        failed = np.zeros(shape[0], bool)
+        never = np.zeros(shape[0], bool)
+        outcome = Outcome(np.zeros(shape, np.float32), never, never.copy(), never.copy())
         # Plain ints for Discrete: environments check them against their spaces, fast for ints.
         per_agent = [
             list(actions[a]) if box or actions[a].ndim > 1 else actions[a].tolist()
@@ -192,42 +197,62 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             if not everyone[e]:
                 action = {a: u for a, u in action.items() if self.active[e, self._index[a]]}
             try:
-                obs, reward, term, trunc, self.infos[e] = self.envs[e].step(action)
+                returned = self.envs[e].step(action)
             except Exception:
                 if not self._restart_failed:
                     raise
                 logger.exception("Environment %d failed in step(); making it anew.", e)
                 self._remake(e)
-                failed[e] = True
+                outcome.failed[e] = True
                 continue
-            self._write(e, obs)
-            row = rewards[e]
             try:
-                for a, r in reward.items():
-                    row[self._index[a]] = r
-            except KeyError as error:
-                raise TeamDataError(self._unknown_agent(error.args[0], "rewards")) from None
-            except (TypeError, ValueError):
-                raise TeamDataError(f"The reward of agent {a!r} is not a number: {r!r}.") from None
-            over = term.get("__all__")
-            if over is None:
-                raise TeamDataError(
-                    "The environment's terminateds lack the key '__all__'. step() must return it, "
-                    "True once the episode is over for the whole team."
-                )
-            if over:
-                terminated[e] = True
-            elif trunc.get("__all__", False):
-                truncated[e] = True
-                self._mark_survivors(e, obs, term)
-            elif (
-                not everyone[e]
-                or len(obs) != len(agents)
-                or True in term.values()
-                or True in trunc.values()
-            ):
+                self._take(e, action, everyone[e], returned, outcome)
+            except (AttributeError, TypeError, ValueError) as error:
+                problem = problem_with("step()", returned)
+                if problem is None:
+                    raise
+                raise TeamDataError(problem) from error
+        return outcome
+
+    def _take(self, e: int, action: dict, everyone: bool, returned: Any, outcome: Outcome) -> None:
+        """Writes what environment e returned; `everyone`: whether all agents acted."""
+        obs, reward, term, trunc, self.infos[e] = returned
+        self._write(e, obs)
+        row = outcome.rewards[e]
+        try:
+            for a, r in reward.items():
+                row[self._index[a]] = r
+        except KeyError as error:
+            raise TeamDataError(self._unknown_agent(error.args[0], "rewards")) from None
+        except (TypeError, ValueError):
+            raise TeamDataError(f"The reward of agent {a!r} is not a number: {r!r}.") from None
+        over = term.get("__all__")
+        if over is None:
+            raise TeamDataError(
+                "The environment's terminateds lack the key '__all__'. step() must return it, "
+                "True once the episode is over for the whole team."
+            )
+        if over:
+            outcome.terminated[e] = True
+        elif trunc.get("__all__", False):
+            outcome.truncated[e] = True
+            self._mark_survivors(e, obs, term)
+        elif (
+            not everyone
+            or len(obs) != len(self._rows)
+            or True in term.values()
+            or True in trunc.values()
+        ):
+            end = end_without_all(action, term, trunc)
+            if end is None:
                 self._mark_living(e, obs, term, trunc)
-        return Outcome(rewards, terminated, truncated, failed)
+                return
+            self._told.nobody_left(end)
+            if end == "truncated":
+                outcome.truncated[e] = True
+                self._mark_survivors(e, obs, term)
+            else:
+                outcome.terminated[e] = True
 
     def episode_metrics(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
         if not envs or not hasattr(self.envs[0], "episode_metrics"):
@@ -304,9 +329,13 @@ class SyncVectorTeamEnv(VectorTeamEnv):
 
     def _mark_survivors(self, e: int, obs: dict, term: dict) -> None:
         """The episode is cut: who would go on. An agent's own truncation is not its death."""
+        unseen = []
         for i, (agent, _, _) in enumerate(self._rows):
-            dead = agent not in obs or term.get(agent, False)
-            self._set_active(e, i, bool(self.active[e, i]) and not dead)
+            alive = bool(self.active[e, i]) and not term.get(agent, False)
+            if alive and agent not in obs:
+                unseen.append(agent)
+            self._set_active(e, i, alive and agent in obs)
+        self._told.no_final(unseen)
 
     def _set_active(self, e: int, i: int, active: bool) -> None:
         agent, rows, _ = self._rows[i]
@@ -408,12 +437,3 @@ def _check_masks(env: VectorTeamEnv) -> None:
                 f"The team of the vector environment says that agent {agent!r} has an action "
                 f"mask; its `masks` must then hold a bool array of shape {expected}, got {got}."
             )
-
-
-def check_is_team_env(env: Any) -> None:
-    """Raises TeamError unless `env` is an RLlib `MultiAgentEnv`."""
-    if not isinstance(env, MultiAgentEnv):
-        raise TeamError(
-            f"The environment is a {type(env).__name__}, not an RLlib MultiAgentEnv. Wrap a "
-            "PettingZoo parallel environment in rllib_hetero.PettingZooTeamEnv(env)."
-        )
