@@ -123,6 +123,14 @@ CASES = {
         lambda: config(replay_in_checkpoint="always"),
         r"`replay_in_checkpoint` must be True, False or None.*'always'.*config\.training\(",
     ),
+    "overlap in one process": (
+        lambda: config(overlap=True),
+        r"`overlap`.*config\.env_runners\(num_env_runners=1\).*config\.training\(overlap=True\)",
+    ),
+    "a word for overlap": (
+        lambda: config(overlap="always").env_runners(num_env_runners=1),
+        r"`overlap` must be True or False, got 'always'.*config\.training\(overlap=",
+    ),
     "minibatch_size": (
         lambda: config(minibatch_size=16),
         r"`minibatch_size` has no meaning.*config\.training\(train_batch_size_per_learner=",
