@@ -61,6 +61,26 @@ def update(learner, fragments, count, *, env_steps=0):
     )
 
 
+def cross_critics(learner):
+    """Shifts the second of two critics, so that each is the smaller one in half of all places.
+
+    Else a learner that has forgotten the minimum may be none the worse.
+    """
+    critic = learner.critic
+    if len(critic.networks) < 2:
+        return
+    generator = torch.Generator().manual_seed(0)
+    (seen,) = critic.observation_space.shape
+    (acted,) = critic.action_space.shape
+    x, u = (2 * torch.rand(500, k, generator=generator) - 1 for k in (seen, acted))
+    with torch.no_grad():
+        for networks, values in (
+            (critic.networks, critic.q_values(x, u)),
+            (critic.target_networks, critic.target_q_values(x, u)),
+        ):
+            networks[1][1].bias += (values[0] - values[1]).median()
+
+
 # ---- data, row after row ------------------------------------------------------------------------
 
 
@@ -357,7 +377,23 @@ class SlowLearner:
         self.replay = SlowReplay(c)
         self.updates = 0
         self.seen_ends = Counter()
+        self.smaller = Counter()  # which of two critics was, in targets and for actors
         self.roundings = Counter()
+
+    def minimum(self, critics, x):
+        values = [q(x)[:, 0] for q in critics]
+        of = "target" if critics is self.critic_targets else "actor"
+        self.smaller[of, 0] += int((values[0] < values[1]).sum())
+        self.smaller[of, 1] += int((values[0] > values[1]).sum())
+        return torch.minimum(*values)
+
+    def assert_minimum_matters(self):
+        """Where there was one to take, each critic was the smaller one somewhere.
+
+        One row is enough: it is a sixteenth of a gradient, and rounding a millionth.
+        """
+        of = {what for what, _ in self.smaller}
+        assert all(self.smaller[what, k] for what in of for k in (0, 1)), self.smaller
 
     def update(self, fragments, count):
         self.replay.add(fragments)
@@ -458,8 +494,7 @@ class SlowTD3(SlowDDPG):
 
     def next_value(self, after, mask, noise):
         action = self.policy.target_action(after, mask, noise)
-        x = torch.cat([after, action], -1)
-        return torch.minimum(*(q(x)[:, 0] for q in self.critic_targets))
+        return self.minimum(self.critic_targets, torch.cat([after, action], -1))
 
 
 class SlowSAC(SlowDDPG):
@@ -470,14 +505,12 @@ class SlowSAC(SlowDDPG):
 
     def next_value(self, after, mask, noise):
         action, log_prob = self.policy.draw(after, mask, noise)
-        x = torch.cat([after, action], -1)
-        value = torch.minimum(*(q(x)[:, 0] for q in self.critic_targets))
+        value = self.minimum(self.critic_targets, torch.cat([after, action], -1))
         return value - self.log_alpha.exp() * log_prob
 
     def improve_actor(self, obs, mask, noise):
         action, log_prob = self.policy.draw(obs, mask, noise)
-        x = torch.cat([obs, action], -1)
-        value = torch.minimum(*(q(x)[:, 0] for q in self.critics))
+        value = self.minimum(self.critics, torch.cat([obs, action], -1))
         self.step(self.m, (self.log_alpha.exp().detach() * log_prob - value).mean())
         if self.c.alpha_lr:
             excess = (-log_prob - self.policy.wanted_entropy(mask)).detach()
@@ -534,8 +567,10 @@ class SlowOffPolicyTeam(SlowLearner):
                 action = policy.target_action(obs, mask, smooth)
             actions[a] = action * alive[:, None]
         x = torch.cat([batch.after.state, self.joint(actions)], -1)
-        values = [q(x)[:, 0] for q in self.critic_targets]
-        value = values[0] if len(values) == 1 else torch.minimum(*values)
+        if len(self.critic_targets) == 1:
+            value = self.critic_targets[0](x)[:, 0]
+        else:
+            value = self.minimum(self.critic_targets, x)
         return batch.rewards + batch.discounts * (value + entropy_bonus)
 
     def own(self, batch, a, noise):
@@ -588,7 +623,7 @@ class SlowOffPolicyTeam(SlowLearner):
         alive = batch.now.alive[a]
         if self.method == "sac":
             self.log_probs[a] = log_prob.detach()
-            value = torch.minimum(*(q(x)[:, 0] for q in self.critics))
+            value = self.minimum(self.critics, x)
             alpha = self.log_alpha[self.agents.index(a)].exp().detach()
             value = value - alpha * log_prob
         else:

@@ -16,6 +16,7 @@ from ray.rllib.utils.typing import ResultDict, StateDict
 
 from rllib_hetero.algorithms.checkpoint import export_policies, exported_agents
 from rllib_hetero.algorithms.evaluation import global_randomness_kept
+from rllib_hetero.algorithms.rollouts_ahead import RolloutsAhead
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.fragment import TeamFragment
@@ -31,9 +32,15 @@ class TeamAlgorithm(Algorithm):
 
     A checkpoint holds how far each runner has come in its own randomness, and, beside RLlib's
     files, the policies in a form that needs no Ray to read.
+
+    Attributes:
+        rollouts_ahead: Those that runners sample while learners update; None in families and
+            settings where the two take turns. What has not been taken is in no checkpoint: a
+            resumed run samples it anew.
     """
 
     eval_env_runner_group: EnvRunnerGroup | None
+    rollouts_ahead: RolloutsAhead | None = None
 
     @staticmethod
     @override(Algorithm)
@@ -145,18 +152,25 @@ class TeamAlgorithm(Algorithm):
         state = super().get_state(components, not_components=not_components, **kwargs)
         state[AGENTS] = self.config.layout.team.agents
         if self.env_runner_group.num_remote_env_runners():
+            if self.rollouts_ahead is not None:
+                self.rollouts_ahead.finish()
             # RLlib saves its local runner only; the remote ones hold the seeds' counters.
-            state[RUNNER_PROGRESS] = [
-                progress
-                for progress in self.env_runner_group.foreach_env_runner(
+            progress = {
+                p["worker_index"]: p
+                for p in self.env_runner_group.foreach_env_runner(
                     _get_progress, local_env_runner=False, timeout_seconds=30.0
                 )
-                if progress is not None
-            ]
+                if p is not None
+            }
+            if self.rollouts_ahead is not None:
+                progress |= self.rollouts_ahead.progress()
+            state[RUNNER_PROGRESS] = list(progress.values())
         return state
 
     @override(Algorithm)
     def set_state(self, state: StateDict) -> None:
+        if self.rollouts_ahead is not None:
+            self.rollouts_ahead.drop()
         agents = state.get(AGENTS, self.config.layout.team.agents)
         if agents != self.config.layout.team.agents:
             self._take_order(agents)
@@ -175,6 +189,8 @@ class TeamAlgorithm(Algorithm):
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         restored = super().restore_env_runners(env_runner_group)
         if restored:
+            if self.rollouts_ahead is not None and env_runner_group is self.env_runner_group:
+                self.rollouts_ahead.forget(restored)
             # A restarted runner counts from 0 again; no runner has had this many episodes, so
             # none of its earlier seeds comes back.
             steps = int(

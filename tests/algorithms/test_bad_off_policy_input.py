@@ -123,6 +123,14 @@ CASES = {
         lambda: config(replay_in_checkpoint="always"),
         r"`replay_in_checkpoint` must be True, False or None.*'always'.*config\.training\(",
     ),
+    "overlap in one process": (
+        lambda: config(overlap=True),
+        r"`overlap`.*config\.env_runners\(num_env_runners=1\).*config\.training\(overlap=True\)",
+    ),
+    "a word for overlap": (
+        lambda: config(overlap="always").env_runners(num_env_runners=1),
+        r"`overlap` must be True or False, got 'always'.*config\.training\(overlap=",
+    ),
     "minibatch_size": (
         lambda: config(minibatch_size=16),
         r"`minibatch_size` has no meaning.*config\.training\(train_batch_size_per_learner=",
@@ -204,6 +212,13 @@ CASES = {
         ]
         for value in values
     },
+    **{
+        f"nothing to train for {cls.__name__}": (
+            lambda cls=cls: choosing(cls).multi_agent(policies_to_train=[]),
+            r"names none.*nothing else to train.*\['p0', 'p1'\].*policies_to_train=\[",
+        )
+        for cls in (VDNConfig, IQLConfig)
+    },
     "n-step of stretches": (
         lambda: choosing(n_step=3),
         r"TD\(lambda\).*config\.training\(n_step=3\).*config\.training\(lambda_=",
@@ -262,6 +277,10 @@ def test_the_settings_around_are_good(cls):
 @pytest.mark.parametrize("cls", [QMIXConfig, VDNConfig, IQLConfig])
 def test_the_settings_around_stretches_are_good(cls):
     choosing(cls).validate()
+
+
+def test_a_mixer_may_be_trained_alone():
+    choosing(QMIXConfig).multi_agent(policies_to_train=[]).validate()
 
 
 def test_amounts_of_noise_may_differ_and_change():

@@ -1,9 +1,14 @@
 """Off-policy runs with faults: what is kept of the replay, and what is never trained on."""
 
+import contextlib
 import logging
+import os
+import signal
+import sys
 
 import numpy as np
 import pytest
+import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from toys import CountingTeam
 
@@ -11,6 +16,9 @@ from rllib_hetero import HATD3Config, TeamDataError
 from rllib_hetero.replay import files
 
 pytestmark = pytest.mark.usefixtures("ray_local")
+
+# Remote runners are given the environment by value: they cannot import this file.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 ENVS, STEPS, WARM_UP = 2, 10, 40
 BATCH = 8
@@ -20,6 +28,7 @@ class Fragile(CountingTeam):
     """A `CountingTeam` that raises in the `fails`-th step of its life, or gives a NaN reward.
 
     Its agent a sees where its episode's clock began, which no two episodes share, and the clock.
+    The first process to find a file `crash` kills itself, in the third step of an episode.
     """
 
     lived = 0
@@ -31,6 +40,10 @@ class Fragile(CountingTeam):
 
     def step(self, action_dict):
         type(self).lived += 1
+        if self.t == 2 and "crash" in self.config:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.config["crash"])
+                os.kill(os.getpid(), signal.SIGKILL)
         if type(self).lived == self.config.get("fails"):
             raise RuntimeError("The simulator has crashed.")
         observations, rewards, *rest = super().step(action_dict)
@@ -138,14 +151,58 @@ def test_a_nan_reward_is_never_trained_on():
     algo.stop()
 
 
+def assert_no_row_joins_two_episodes(replay):
+    """Returns where the episodes' clocks began, and the clocks, of all rows in order."""
+    batch = replay.take(np.arange(len(replay)), n_step=1, gamma=0.9)
+    begun, clock = batch.observations["a"][:, 0, 0], batch.observations["a"][:, 0, 1]
+    assert batch.next_observations["a"][:, 0, 0].tolist() == begun.tolist()
+    assert batch.next_observations["a"][:, 0, 1].tolist() == (clock + 1).tolist()
+    rows = list(zip(begun.tolist(), clock.tolist(), strict=True))
+    assert len(set(rows)) == len(rows)
+    return begun.tolist(), clock.tolist()
+
+
 def test_an_episode_that_a_crash_cut_is_whole_data_and_joins_no_other():
     algo = config(fails=53).fault_tolerance(restart_failed_sub_environments=True).build_algo()
     train(algo, 5)
     replay = learner_of(algo).replay
     assert len(replay) == 99  # the failed step is no row
-    batch = replay.take(np.arange(len(replay)), n_step=1, gamma=0.9)
-    begun, clock = batch.observations["a"][:, 0, 0], batch.observations["a"][:, 0, 1]
-    assert len(set(begun.tolist())) > 15  # episodes of 5 steps, and the two halves of one
-    assert batch.next_observations["a"][:, 0, 0].tolist() == begun.tolist()
-    assert batch.next_observations["a"][:, 0, 1].tolist() == (clock + 1).tolist()
+    begun, _ = assert_no_row_joins_two_episodes(replay)
+    assert len(set(begun)) > 15  # episodes of 5 steps, and the two halves of one
+    algo.stop()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_runner_that_is_killed_costs_its_rollout_and_no_more(overlap, tmp_path):
+    """Rollouts of 8 steps: at the end of each an episode of 5 is under way."""
+    algo = (
+        config(crash=str(tmp_path / "crash"))
+        .env_runners(
+            num_env_runners=2, num_envs_per_env_runner=1, rollout_fragment_length=8,
+            num_cpus_per_env_runner=0.5,
+        )
+        .training(
+            overlap=overlap, num_steps_sampled_before_learning_starts=16,
+            replay_buffer_config={"capacity": 4000},
+        )
+        .fault_tolerance(delay_between_env_runner_restarts_s=0)
+        .build_algo()
+    )  # fmt: skip
+    train(algo, 2)
+    (tmp_path / "crash").touch()
+    for _ in range(40):
+        result = algo.train()
+        if result["fault_tolerance"]["num_remote_worker_restarts"] == 1:
+            break
+    assert not (tmp_path / "crash").exists()
+    before = len(learner_of(algo).replay), learner_of(algo).num_updates
+    train(algo, 2)
+    replay = learner_of(algo).replay
+    assert len(replay) == before[0] + 2 * 16  # of both runners again
+    assert learner_of(algo).num_updates == before[1] + 2 * 4
+    begun, clock = assert_no_row_joins_two_episodes(replay)
+    lengths = [begun.count(x) for x in dict.fromkeys(begun)]
+    # The newest episode of each runner may be under way; one other was cut with its runner.
+    assert sum(n < 5 for n in lengths) - 1 in (0, 1, 2) and max(lengths) == 5
+    assert clock.count(0.0) == len(lengths)  # All begin at their beginning.
     algo.stop()

@@ -12,9 +12,24 @@ rl_module: {{model_config: {{hidden_sizes: [8]}}}}
 debugging: {{seed: 1}}
 """
 
+# One iteration is as many steps as above; the fill of the replay is then steps / CAPACITY.
+CAPACITY = 100_000
+OFF_POLICY = f"""
+algo: HASAC
+environment: {{env: matrix_game, env_config: {{game: climbing}}}}
+env_runners: {{num_env_runners: 0, num_envs_per_env_runner: 4}}
+training:
+  train_batch_size_per_learner: 16
+  training_intensity: 0.4
+  num_steps_sampled_before_learning_starts: {BATCH}
+  replay_buffer_config: {{capacity: {CAPACITY}}}
+rl_module: {{model_config: {{hidden_sizes: [8]}}}}
+debugging: {{seed: 1}}
+"""
 
-def train(folder, *more, steps="1e9", run=None, before=()):
-    (folder / "game.yaml").write_text(SETTINGS)
+
+def train(folder, *more, steps="1e9", run=None, before=(), settings=SETTINGS):
+    (folder / "game.yaml").write_text(settings)
     return Command(
         "train", "--config", folder / "game.yaml", "--env-steps", steps,
         "--out", run or folder / "run", *more, log=folder / "train.log", before=before,

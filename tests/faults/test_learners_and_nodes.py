@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from fault_tools import LEARNER, ROOT, steps_of
-from struck import BATCH, resume, train
+from fault_tools import LEARNER, ROOT, steps_of, table_of
+from struck import BATCH, CAPACITY, OFF_POLICY, resume, train
 
 
 def test_a_killed_learner_ends_the_run_and_resume_goes_on(tmp_path):
@@ -28,6 +28,22 @@ def test_a_killed_learner_ends_the_run_and_resume_goes_on(tmp_path):
     again = resume(tmp_path, BATCH)
     assert again["env_steps"] == last // every * every
     assert again["lost_env_steps"] == last % every
+
+
+def test_a_killed_off_policy_learner_loses_of_its_replay_what_came_after_the_checkpoint(tmp_path):
+    """A resumed run without the replay would fill it from nothing."""
+    run, every = tmp_path / "run", 10 * BATCH
+    more = ["--set", "learners.num_learners=1", "--checkpoint-every", every]
+    with train(tmp_path, *more, settings=OFF_POLICY) as command:
+        command.wait_until(lambda: steps_of(run) >= 12 * BATCH)
+        command.member(LEARNER).kill()
+        assert command.end() == 3
+    last = steps_of(run)
+    again = resume(tmp_path, 2 * BATCH)
+    assert again["env_steps"] == last // every * every
+    for row in table_of(run):
+        assert row["replay_fill"] == row["env_steps"] / CAPACITY, row
+    assert table_of(run)[-1]["updates_per_s"] > 0
 
 
 def test_a_killed_node_is_replaced_by_one_that_joins(tmp_path):

@@ -1,7 +1,7 @@
 """With one agent the off-policy learners are DDPG, TD3 and SAC, to the parameter."""
 
 import pytest
-from off_policy_toys import SlowDDPG, SlowSAC, SlowTD3, off_policy_config, update
+from off_policy_toys import SlowDDPG, SlowSAC, SlowTD3, cross_critics, off_policy_config, update
 from toys import MaskedTeam, make_learner, make_runner, sample
 
 from rllib_hetero import (
@@ -33,6 +33,7 @@ def run(method, *, action="box", env=None, rounds=4, **settings):
     args = (MaskedTeam,) if (env or {}).pop("masks", False) else ()
     config = off_policy_config(cls, *args, env_config={**env_config, **(env or {})}, **settings)
     learner, runner = make_learner(config), make_runner(config)
+    cross_critics(learner)
     slow, before = slow_cls(learner), slow_cls(learner)
     for _ in range(rounds):
         fragments = sample(runner, learner)
@@ -41,6 +42,7 @@ def run(method, *, action="box", env=None, rounds=4, **settings):
     # The comparison says something: every network has gone a long way, and so have the targets.
     moved = before.differences(learner)
     assert all(x > 1e-3 for (_, name), x in moved.items() if name.endswith("weight")), moved
+    slow.assert_minimum_matters()
     return slow, learner
 
 

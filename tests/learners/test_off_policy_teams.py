@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from off_policy_toys import SlowOffPolicyTeam, off_policy_config, update
+from off_policy_toys import SlowOffPolicyTeam, cross_critics, off_policy_config, update
 from toys import CountingTeam, MaskedTeam, all_weights, make_learner, make_runner, sample
 
 from rllib_hetero import (
@@ -48,11 +48,14 @@ def run(method, *args, frozen=(), **settings):
     if frozen:
         config.multi_agent(policies_to_train=sorted(set(config.layout.groups) - set(frozen)))
     learner, runner = make_learner(config), make_runner(config)
+    cross_critics(learner)
     slow, before = slow_copy(learner, method, frozen=frozen), all_weights(learner)
     for _ in range(3):
         fragments = sample(runner, learner)
         update(learner, fragments, 4)
         slow.update(fragments, 4)
+    if len(frozen) < 3:  # Else no actor asks a critic.
+        slow.assert_minimum_matters()
     return learner, slow, before
 
 

@@ -25,6 +25,7 @@ from rllib_hetero.algorithms.off_policy.replay_files import (
     restore_replay,
     save_replay,
 )
+from rllib_hetero.algorithms.rollouts_ahead import RolloutsAhead
 from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm, warn_of_no_samples
 from rllib_hetero.runners.fragment import TeamFragment
 
@@ -36,23 +37,29 @@ logger = logging.getLogger(__name__)
 
 
 class OffPolicyAlgorithm(TeamAlgorithm):
-    """Samples a few steps, hands them to the learners' replay, makes the updates that are due."""
+    """Samples a few steps, hands them to the learners' replay, makes the updates that are due.
+
+    With `overlap`, the steps of the next iteration are sampled meanwhile, by the policies that
+    the runners have: those of the iteration before.
+    """
 
     @override(Algorithm)
     def setup(self, config: Any) -> None:
         # Later than the warm-up only where a run goes on without its replay.
         self._learning_starts_at = self.config.num_steps_sampled_before_learning_starts
         super().setup(config)
+        if self.config.overlap:
+            self.rollouts_ahead = RolloutsAhead(self.env_runner_group, self.config.sample_timeout_s)
 
     @override(Algorithm)
     def training_step(self) -> None:
         config, before = self.config, self._env_steps()
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            fragments = self._sample(
-                random_actions=before < config.num_steps_sampled_before_learning_starts
-            )
+            fragments = self._sample()
         if not fragments:
             return
+        if self.rollouts_ahead is not None:
+            self.rollouts_ahead.ask(random_actions=self._warms_up())
         now, start = self._env_steps(), self._learning_starts_at
         num_updates = config.updates_due(now - start) - config.updates_due(before - start)
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -69,6 +76,8 @@ class OffPolicyAlgorithm(TeamAlgorithm):
                 from_worker_or_learner_group=self.learner_group,
                 policies=list(config.layout.groups),
                 inference_only=True,
+                # RLlib sends none to a runner that has not yet said that it has the last ones.
+                timeout_seconds=config.sample_timeout_s if config.overlap else 0.0,
             )
 
     # ---- resuming ---------------------------------------------------------------------------
@@ -127,20 +136,30 @@ class OffPolicyAlgorithm(TeamAlgorithm):
     def _create_local_replay_buffer_if_necessary(self, config: Any) -> None:
         """None: the replay is the learners'."""
 
-    def _sample(self, *, random_actions: bool) -> list[TeamFragment]:
+    def _sample(self) -> list[TeamFragment]:
         """One rollout of every runner; empty if none answered."""
-        samples, runner_results = synchronous_parallel_sample(
-            worker_set=self.env_runner_group,
-            sample_timeout_s=self.config.sample_timeout_s,
-            random_actions=random_actions,
-            _uses_new_env_runners=True,
-            _return_metrics=True,
-        )
+        if self.rollouts_ahead is not None:
+            # Of runners that are new, or have been replaced: the others are at it.
+            self.rollouts_ahead.ask(random_actions=self._warms_up())
+            taken = self.rollouts_ahead.take()
+            samples = [fragment for rollout in taken for fragment in rollout.fragments]
+            runner_results = [rollout.metrics for rollout in taken]
+        else:
+            samples, runner_results = synchronous_parallel_sample(
+                worker_set=self.env_runner_group,
+                sample_timeout_s=self.config.sample_timeout_s,
+                random_actions=self._warms_up(),
+                _uses_new_env_runners=True,
+                _return_metrics=True,
+            )
         if not samples:
             warn_of_no_samples(logger)
             return []
         self.metrics.aggregate(runner_results, key=ENV_RUNNER_RESULTS)
         return self._fragments(samples)
+
+    def _warms_up(self) -> bool:
+        return self._env_steps() < self.config.num_steps_sampled_before_learning_starts
 
     def _env_steps(self) -> int:
         key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)

@@ -53,6 +53,7 @@ class OffPolicyConfig(TeamConfig):
         self.td_huber_delta: float | None = None
         self.replay_buffer_config: dict[str, Any] = dict(REPLAY_DEFAULTS)
         self.replay_in_checkpoint: bool | None = None
+        self.overlap = False
 
     @override(TeamConfig)
     def training(
@@ -66,6 +67,7 @@ class OffPolicyConfig(TeamConfig):
         td_huber_delta: float | None = NotProvided,
         replay_buffer_config: dict[str, Any] = NotProvided,
         replay_in_checkpoint: bool | None = NotProvided,
+        overlap: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings.
@@ -91,6 +93,9 @@ class OffPolicyConfig(TeamConfig):
             replay_in_checkpoint: Whether checkpoints hold the replay. None: while it is small
                 (below 1 GB). A run resumed without it collects
                 `num_steps_sampled_before_learning_starts` steps anew before its first update.
+            overlap: Whether remote runners sample the steps of the next iteration while the
+                updates of this one are made, with the policies of the iteration before. False:
+                sampling and updates take turns.
         """
         super().training(**kwargs)
         if replay_buffer_config is not NotProvided:
@@ -108,6 +113,7 @@ class OffPolicyConfig(TeamConfig):
             target_network_update_freq=target_network_update_freq,
             td_huber_delta=td_huber_delta,
             replay_in_checkpoint=replay_in_checkpoint,
+            overlap=overlap,
         )
 
     @property
@@ -140,6 +146,7 @@ class OffPolicyConfig(TeamConfig):
             return
         self._validate_ranges()
         self._validate_replay()
+        self._validate_overlap()
 
     def _validate_ranges(self) -> None:
         for name in ("n_step", "train_batch_size_per_learner"):
@@ -221,6 +228,24 @@ class OffPolicyConfig(TeamConfig):
             prioritized = given["alpha"] is not None
             needed = bytes_needed(self.layout, capacity, self.num_envs, prioritized=prioritized)
             check_memory(needed, free_memory())
+
+    def _validate_overlap(self) -> None:
+        if not isinstance(self.overlap, bool):
+            self._value_error(
+                f"`overlap` must be True or False, got {self.overlap!r}. Set it with "
+                "config.training(overlap=...)."
+            )
+        if not self.overlap:
+            return
+        if self.num_env_runners == 0:
+            self._value_error(
+                "With `overlap`, runners sample while updates are made, which takes processes of "
+                "their own: set config.env_runners(num_env_runners=1) or more, or remove "
+                "config.training(overlap=True)."
+            )
+        # The team env runner has no connectors whose states could be merged. To ask for them is
+        # to wait for the rollout that is under way.
+        self.merge_env_runner_states = False
 
     def _validate_priorities(self) -> None:
         for key in ("alpha", "beta"):

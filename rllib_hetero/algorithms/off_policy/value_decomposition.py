@@ -101,7 +101,19 @@ class ValueDecompositionConfig(GreedyConfig):
                 "Stretches of episodes are drawn uniformly: remove "
                 "config.training(replay_buffer_config={'alpha': ...})."
             )
+        self._validate_policies_to_train()
         self._validate_max_seq_len()
+
+    def _validate_policies_to_train(self) -> None:
+        wanted = self.policies_to_train
+        if wanted is None or callable(wanted) or set(wanted) & set(self.layout.groups):
+            return
+        if self.mixer != "monotonic":  # Which has parameters of its own.
+            self._value_error(
+                f"`policies_to_train` names none of the policies, and {self.algo_class.__name__} "
+                "has nothing else to train: name some of "
+                f"{sorted(self.layout.groups)} in config.multi_agent(policies_to_train=[...])."
+            )
 
     def _validate_max_seq_len(self) -> None:
         length = self.max_seq_len
