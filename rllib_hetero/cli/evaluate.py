@@ -16,6 +16,7 @@ from rllib_hetero.cli.train import count
 from rllib_hetero.envs import ENVIRONMENTS
 from rllib_hetero.policies import load_policies
 from rllib_hetero.reporting.evaluation import evaluate
+from rllib_hetero.reporting.names import env_id
 from rllib_hetero.runners.env_creator import env_creator
 
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     print_result(
         {
             "checkpoint": str(checkpoint),
-            "env": str(env),
+            "env": env_id(env),
             "env_config": env_config,
             "episodes": args.episodes,
             "seed": args.seed,
@@ -79,5 +80,8 @@ def _environment(args: argparse.Namespace, checkpoint: Path) -> tuple[Any, dict[
         raise InputError(f"{record} is missing, so name the environment: --env and --env-config")
     known = json.loads(record.read_text())
     if known["env"] not in ENVIRONMENTS:
-        raise InputError(f"the run was trained on {known['env']}: name it with --env module:Class")
+        raise InputError(
+            f"the run was trained on {known['env']!r}, which is no ready-made environment, and is "
+            "not imported because a file says so: name it with --env module:Class"
+        )
     return known["env"], known["env_config"] | (args.env_config or {})

@@ -12,7 +12,8 @@ from typing import Any
 from rllib_hetero.cli.ending import DONE, FAILED, InputError, after_signal, print_result
 from rllib_hetero.cli.request import json_object, make_config
 from rllib_hetero.errors import TeamError
-from rllib_hetero.reporting.run import RunResult, env_name, free_folder, run_training
+from rllib_hetero.reporting.names import env_id, env_name
+from rllib_hetero.reporting.run import RunResult, free_folder, run_training
 from rllib_hetero.reporting.tracking import TRACKERS, Tracking
 
 ENV_STEPS = 1_000_000
@@ -78,7 +79,11 @@ def run(args: argparse.Namespace) -> int:
         Tracking(config, args.track, args.video_every)
     except (ImportError, TeamError) as problem:
         raise InputError(str(problem)) from problem
-    about = {"algo": config.algo_class.__name__, "env": str(config.env), "task": env_name(config)}
+    about = {
+        "algo": config.algo_class.__name__,
+        "env": env_id(config.env),
+        "task": env_name(config.env, config.env_config),
+    }
     return end_of(
         about,
         folder,

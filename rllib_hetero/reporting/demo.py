@@ -9,6 +9,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import TeamPolicies, load_policies
+from rllib_hetero.reporting.names import env_id
 from rllib_hetero.reporting.run import RunResult
 from rllib_hetero.reporting.video import (
     play_episode,
@@ -34,8 +35,8 @@ def refuse_batched(config: Any) -> None:
         env.close()
     if batched:
         raise SystemExit(
-            f"--demo is not for {config.env!r}: it cannot play and film a single episode. Leave "
-            "--demo out; --env-steps makes a training short."
+            f"--demo is not for {env_id(config.env)!r}: it cannot play and film a single "
+            "episode. Leave --demo out; --env-steps makes a training short."
         )
 
 

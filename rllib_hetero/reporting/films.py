@@ -13,6 +13,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rllib_hetero.algorithms.checkpoint import connectors_of, export_policies
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import load_policies
+from rllib_hetero.reporting.names import env_id
 from rllib_hetero.reporting.progress import Row
 from rllib_hetero.reporting.video import frame_of, record_episode, video_suffix
 from rllib_hetero.runners.env_creator import env_creator
@@ -98,6 +99,6 @@ class Films:
             raise
         except Exception as error:
             raise TeamError(
-                f"video_every: the environment {self._config.env!r} cannot be filmed. {error} "
-                "Leave video_every (--video-every) out, or mend this."
+                f"video_every: the environment {env_id(self._config.env)!r} cannot be "
+                f"filmed. {error} Leave video_every (--video-every) out, or mend this."
             ) from error

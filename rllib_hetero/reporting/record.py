@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,38 +11,65 @@ from typing import Any
 
 import ray
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_hetero.plain import as_plain, name_of
+from rllib_hetero.reporting.names import env_id
 from rllib_hetero.reporting.redaction import without_secrets
 
-SETTINGS = (
-    "seed",
-    "update_order",
-    "update_order_seed",
-    "parameter_sharing",
-    "agent_index",
-    "model_config",
-    "lr",
-    "critic_lr",
-    "adam_epsilon",
-    "grad_clip",
-    "gamma",
-    "lambda_",
-    "clip_param",
-    "entropy_coeff",
-    "vf_loss_coeff",
-    "vf_clip_param",
-    "vf_huber_delta",
-    "value_norm",
-    "standardize_advantages",
-    "train_batch_size_per_learner",
-    "minibatch_size",
-    "num_epochs",
-    "critic_num_epochs",
-    "num_learners",
-    "num_env_runners",
-    "num_envs_per_env_runner",
-)
-"""Attributes of the config that are recorded, where it has them."""
+_ALWAYS = (
+    "seed", "gamma", "minibatch_size", "num_learners", "num_env_runners", "num_envs_per_env_runner",
+)  # fmt: skip
+"""Settings of RLlib's that a reader looks for even where they are RLlib's own."""
+
+_NO_SETTINGS = frozenset({
+    "algo_class", "env", "env_config",  # have places of their own in the record
+    "layout", "policies", "batched_env", "batched_evaluation_env",  # follow from the environment
+    "_is_frozen", "in_evaluation", "simple_optimizer",  # RLlib's own notes
+})  # fmt: skip
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """The settings that a config's training was made with, as plain data.
+
+    These are all of the algorithm's own, and of RLlib's those that are not as RLlib or the
+    algorithm has them. No list of names decides, so no setting can be forgotten.
+
+    Args:
+        config: Of any algorithm of RLlib's.
+    """
+    ours, theirs = _defaults(type(config)), _defaults(AlgorithmConfig)
+    found = {}
+    for name, value in vars(config).items():
+        if name in _NO_SETTINGS:
+            continue
+        plain = _value(value)
+        usual = name in theirs and plain == theirs[name]
+        if usual and (name not in ours or plain == ours[name]):
+            continue
+        found[name.lstrip("_")] = plain
+    if found.get("parameter_sharing") is None:
+        # RLlib's own way of sharing: who acts by which module.
+        found["policy_mapping_fn"] = _value(config.policy_mapping_fn)
+    else:
+        found.pop("policy_mapping_fn", None)
+    if hasattr(config, "model_defaults") and config._rl_module_spec is None:
+        # A dict or RLlib's dataclass; it need not be complete.
+        given = found.get("model_config", {})
+        found["model_config"] = {**as_plain(config.model_defaults), **given}
+    found |= {name: as_plain(getattr(config, name)) for name in _ALWAYS if hasattr(config, name)}
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _defaults(config_class: type) -> dict[str, Any]:
+    return {name: _value(value) for name, value in vars(config_class()).items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, AlgorithmConfig):  # an evaluation's
+        return {"class": name_of(type(value)), **settings_of(value)}
+    return as_plain(value)
 
 
 def return_convention(config: Any) -> str:
@@ -55,7 +83,7 @@ def return_convention(config: Any) -> str:
 
 
 def record_of(algo: Any, *, env_steps: int) -> dict[str, Any]:
-    """The settings and versions of a run, as plain data. What JSON does not know becomes text.
+    """The settings and versions of a run, as plain data: see `as_plain`.
 
     No text holds a credential of the environment: see `without_secrets`.
     """
@@ -63,15 +91,15 @@ def record_of(algo: Any, *, env_steps: int) -> dict[str, Any]:
     layout = getattr(config, "layout", None)
     record = {
         "algorithm": type(algo).__name__,
-        "env": config.env,
+        "env": env_id(config.env),
         "env_config": dict(config.env_config or {}),
         "target_env_steps": env_steps,
         "return_convention": return_convention(config),
         "modules": None if layout is None else {m: list(a) for m, a in layout.groups.items()},
-        "config": {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)},
+        "config": settings_of(config),
         **versions_and_commit(),
     }
-    return without_secrets(json.loads(json.dumps(record, default=repr, skipkeys=True)))
+    return without_secrets(as_plain(record))
 
 
 def write_record(record: dict[str, Any], path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_hetero.reporting.checkpoints import Saver, Schedule, save
+from rllib_hetero.reporting.names import as_file_name, env_id, env_name
 from rllib_hetero.reporting.progress import (
     ProgressFile,
     Row,
@@ -129,18 +130,10 @@ def raise_stop(result: RunResult) -> None:
         raise SystemExit(128 + result.stopped_by)
 
 
-def env_name(config: Any) -> str:
-    """What is trained on, by its settings ("HalfCheetah-6x1", "3m"), or as Ray calls it."""
-    options = config.env_config or {}
-    given = [
-        str(options[key]) for key in ("scenario", "game", "map", "agent_conf") if key in options
-    ]
-    return "-".join(given) or str(config.env)
-
-
 def free_folder(config: Any) -> Path:
     """results/<algo>-<env>-s<seed>, with a number behind it if that holds a run already."""
-    name = f"{config.algo_class.__name__}-{env_name(config)}-s{config.seed}".lower()
+    task = env_name(config.env, config.env_config)
+    name = as_file_name(f"{config.algo_class.__name__}-{task}-s{config.seed}")
     folder, number = Path("results") / name, 1
     while (folder / "progress.csv").exists():
         number += 1
@@ -171,7 +164,9 @@ def train(
     say = (lambda text: None) if quiet else _say
     folder = table.path.parent
     convention = return_convention(algo.config)
-    say(f"{algo.__class__.__name__} on {algo.config.env}; {convention}; writing to {folder}")
+    say(
+        f"{algo.__class__.__name__} on {env_id(algo.config.env)}; {convention}; writing to {folder}"
+    )
     checkpoint = folder / "checkpoint"
     iteration, steps = algo.training_iteration, env_steps_so_far(algo)
     first_steps, first_s = steps, table.rows[-1]["wall_s"] if table.rows else 0.0
@@ -228,10 +223,10 @@ def _draw(algo: Any, result: RunResult) -> None:
     from rllib_hetero.reporting.curve import read_column, save_curves
 
     points = len(read_column(result.csv, "episode_return_mean")[0])
-    name = algo.__class__.__name__
+    name, config = algo.__class__.__name__, algo.config
     save_curves(
         {name: [result.csv]},
         result.curve,
-        title=f"{name}, {env_name(algo.config)}, seed {algo.config.seed}",
+        title=f"{name}, {env_name(config.env, config.env_config)}, seed {config.seed}",
         window=points // 20 | 1,  # odd, so centred
     )

@@ -6,17 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.reporting.curve import read_column
+from rllib_hetero.reporting.names import task_name
 from rllib_hetero.reporting.resume import read_record
-from rllib_hetero.reporting.run import env_name
 
-_NAMED_BY = ("scenario", "game", "map", "agent_conf")  # what `env_name` is made of
 _OF_A_SEED = ("seed", "update_order_seed")
 
 
@@ -71,8 +69,9 @@ def read_run(folder: Path, metric: str) -> Run:
     seed = settings.get("seed")
     for name in _OF_A_SEED:
         settings.pop(name, None)
+    env = str(record["env"])
     return Run(
-        folder, str(record["env"]), _task(record), record["algorithm"],
+        folder, env, task_name(env, record["env_config"]), record["algorithm"],
         folder.name if seed is None else str(seed), settings, steps, values,
     )  # fmt: skip
 
@@ -107,10 +106,3 @@ def differing(runs: Sequence[Run]) -> list[str]:
         for name in names
         if len({json.dumps(run.settings.get(name), sort_keys=True) for run in runs}) > 1
     ]
-
-
-def _task(record: dict[str, Any]) -> str:
-    config = record["env_config"]
-    name = env_name(SimpleNamespace(env=record["env"], env_config=config))
-    rest = [f"{k}={json.dumps(v)}" for k, v in sorted(config.items()) if k not in _NAMED_BY]
-    return f"{name} ({', '.join(rest)})" if rest else name
