@@ -41,8 +41,9 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
 
     Raises:
         FileNotFoundError: If the folder holds no policies of this library.
-        TeamError: If the policies were trained behind connectors of the user's, a module's class
-            is not this library's and `trusted` is False, or its weights do not fit.
+        TeamError: If the policies were trained behind connectors of the user's or with a
+            `model_config` that is no plain data, a module's class is not this library's and
+            `trusted` is False, or its weights do not fit.
     """
     folder = Path(path) / FOLDER
     try:
@@ -59,6 +60,12 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             "and not among what is loaded here: without it they would act otherwise than they "
             "did. RLlib restores it: Algorithm.from_checkpoint(path).evaluate(). Or train again "
             "with the transformation in the environment."
+        )
+    if description.get("not_written"):
+        raise TeamError(
+            f"The policies in {str(path)!r} lack {' and '.join(description['not_written'])}: what "
+            "is no plain data is not written. Algorithm.from_checkpoint restores it. Or train "
+            "with texts, numbers, lists and dicts of them in config.rl_module(model_config=...)."
         )
     agents = tuple(_agent_id(a) for a in description["agents"])
     team = Team(
@@ -319,7 +326,7 @@ def describe_space(space: gym.Space) -> dict[str, Any]:
 
 
 def _agent_id(x: Any) -> AgentID:
-    return tuple(x) if isinstance(x, list) else x  # JSON has no tuples.
+    return tuple(map(_agent_id, x)) if isinstance(x, list) else x  # JSON has no tuples.
 
 
 def _space(description: dict[str, Any]) -> gym.Space:

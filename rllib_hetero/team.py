@@ -371,6 +371,13 @@ def lay_out(
                 f"{name!r} cannot name a module: its checkpoint is a folder of that name. Rename "
                 "the agent in the environment, or put it into a sharing group of another name."
             )
+    for agent in team.agents:
+        if not _is_writable(agent):
+            raise TeamError(
+                f"The agent id {agent!r} is of the kind {type(agent).__name__}: a checkpoint "
+                "cannot give it back as it is. Name agents by texts, whole numbers, or tuples of "
+                "them."
+            )
     if CRITIC in groups:
         raise TeamError(
             f"The name {CRITIC!r} is reserved for the centralised critic. Rename the agent in "
@@ -378,6 +385,13 @@ def lay_out(
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
     return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
+
+
+def _is_writable(agent: AgentID) -> bool:
+    """Whether JSON gives back an equal id; numpy's integers are equal to Python's."""
+    if isinstance(agent, tuple):
+        return all(map(_is_writable, agent))
+    return isinstance(agent, str | int | np.integer)
 
 
 def _check_family(team: Team, policy_family: str) -> None:
