@@ -23,7 +23,7 @@ _ALWAYS = (
 """Settings of RLlib's that a reader looks for even where they are RLlib's own."""
 
 _NO_SETTINGS = frozenset({
-    "algo_class", "env", "env_config",  # have places of their own in the record
+    "algo_class", "class", "env", "env_config",  # have places of their own in the record
     "layout", "policies", "batched_env", "batched_evaluation_env",  # follow from the environment
     "_is_frozen", "in_evaluation", "simple_optimizer",  # RLlib's own notes
 })  # fmt: skip
