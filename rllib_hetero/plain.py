@@ -98,10 +98,10 @@ def _object(value: Any, depth: int) -> Any:
         return name_of(value)
     if isinstance(value, PurePath):
         return str(value)
-    if type(value).__repr__ is object.__repr__:
-        attributes = getattr(value, "__dict__", {})
-        return {"class": name_of(type(value)), **_plain(attributes, depth - 1)}
-    return _ADDRESS.sub("", repr(value))
+    text = repr(value)
+    if _ADDRESS.search(text) and hasattr(value, "__dict__"):
+        return {"class": name_of(type(value)), **_plain(vars(value), depth - 1)}
+    return _ADDRESS.sub("", text)
 
 
 def _key(key: Any) -> str:

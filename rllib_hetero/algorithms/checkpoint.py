@@ -12,7 +12,8 @@ import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
 from rllib_hetero.plain import as_plain, not_plain
-from rllib_hetero.policies import FOLDER, TEAM_FILE, describe_space
+from rllib_hetero.policies import FOLDER
+from rllib_hetero.team_file import FORMAT, TEAM_FILE, describe_space
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -51,7 +52,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         )
         algo._told_of = lost
     description = {
-        "format": 1,
+        "format": FORMAT,
         "algorithm": type(algo).__name__,
         "agents": list(layout.team.agents),
         "groups": {m: list(agents) for m, agents in layout.groups.items()},

@@ -9,6 +9,7 @@ from typing import Any
 from rllib_hetero.cli.ending import InputError
 from rllib_hetero.cli.train import CHECKPOINTS, add_checkpoint_every, count, end_of
 from rllib_hetero.errors import TeamError
+from rllib_hetero.reporting.lock import locked
 from rllib_hetero.reporting.names import env_name
 from rllib_hetero.reporting.resume import read_record, resume_training
 
@@ -30,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     """Goes on; returns the exit code."""
     folder = args.folder.resolve()
     try:
-        record = read_record(folder, needs_checkpoint=True)
+        record = read_record(folder)
+        with locked(folder):  # what a crash left half done is settled, and not what goes on
+            read_record(folder, needs_checkpoint=True)
     except TeamError as problem:
         raise InputError(str(problem)) from None
     about = {

@@ -26,7 +26,8 @@ import ray
 import torch
 
 from rllib_hetero.reporting.curve import on_common_steps, read_column, smooth
-from rllib_hetero.reporting.plotting import Diagram, Line, draw, explain, new_figure
+from rllib_hetero.reporting.lock import locked
+from rllib_hetero.reporting.plotting import Diagram, Line, draw, explain, new_figure, save
 from rllib_hetero.reporting.run import run_training
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -178,7 +179,9 @@ def _train(config: Any, env_steps: int, folder: Path) -> None:
     """Trains beside the folder, and puts it into its place when it is whole."""
     torch.set_num_threads(1)
     beside = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(beside, ignore_errors=True)  # of a script that was stopped
+    if beside.exists():
+        with locked(beside):  # of a script that was stopped, not of one that trains it now
+            shutil.rmtree(beside, ignore_errors=True)
     run_training(config, env_steps=env_steps, out=beside, quiet=True)
     beside.rename(folder)
 
@@ -308,7 +311,7 @@ def save_panels(png: Path, rows: Sequence[Sequence[Panel | None]], labels: Seque
         explained = shown
     figure.supxlabel("environment steps", fontsize=10)
     figure.supylabel("team return per episode (training)", fontsize=10)
-    figure.savefig(png, dpi=120)
+    save(figure, png, dpi=120)
 
 
 _OPTIMUM = "optimum"

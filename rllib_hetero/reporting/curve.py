@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from rllib_hetero.files import read_text
 from rllib_hetero.reporting.plotting import Diagram, Line, save_diagram
+
+_LARGEST = 512 * 2**20  # bytes of a table
 
 UNITS = {
     "episode_return_mean": "team return per episode",
@@ -53,7 +57,8 @@ def save_curves(
 
     Raises:
         FileNotFoundError: If a CSV file does not exist.
-        ValueError: If a file lacks the column `y`. The message lists the columns it has.
+        ValueError: If a file is no table, or lacks the column `y`. The message lists the columns.
+        TeamError: If a file is no plain file, or too large to be a table.
     """
     lines = []
     for i, (label, paths) in enumerate(csvs.items()):
@@ -73,15 +78,29 @@ def save_curves(
 
 
 def read_column(path: Path | str, y: str) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps (n,) and the column (n,) of a `progress.csv`, without empty cells."""
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
+    """Environment steps (n,) and the column (n,) of a `progress.csv`, where both are finite.
+
+    Raises:
+        ValueError: If the file is no table, or lacks the column.
+        TeamError: If it is no plain file, or too large to be a table.
+    """
+    text = read_text(Path(path), most=_LARGEST)
+    whole = text[: text.rfind("\n") + 1]  # a process that was killed may leave half a row
+    reader = csv.reader(io.StringIO(whole, newline=""))
+    try:
+        columns = next(reader, [])
         if y not in columns or "env_steps" not in columns:
-            raise ValueError(f"{path} has no column {y!r} over 'env_steps'; it has {columns}.")
-        points = [(float(r["env_steps"]), float(r[y])) for r in reader if r[y]]
+            known = ", ".join(columns)
+            raise ValueError(f"{path} has no column {y!r} over 'env_steps'; it has {known:.2000}.")
+        at = columns.index("env_steps"), columns.index(y)
+        points = [
+            [float(row[i]) for i in at] for row in reader if len(row) > max(at) and row[at[1]]
+        ]
+    except csv.Error as problem:
+        raise ValueError(f"{path} is no table: {problem}.") from None
     steps, values = np.array(points).reshape(-1, 2).T
-    return steps, values
+    finite = np.isfinite(steps) & np.isfinite(values)
+    return steps[finite], values[finite]
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rllib_hetero.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def draw(diagram: Diagram, axes: Any, *, size: str | float = "large") -> dict[st
         shown[label] = axes.axhline(value, color="0.35", linestyle=style, linewidth=1.2)
     if not diagram.lines:
         axes.text(0.5, 0.5, "no episode ended", ha="center", transform=axes.transAxes)
-    axes.set_title(diagram.title, fontsize=size, parse_math=False, wrap=True)
+    axes.set_title(shortened(diagram.title), fontsize=size, parse_math=False, wrap=True)
     if diagram.labels:
         axes.set_xlabel(diagram.labels[0])
         axes.set_ylabel(diagram.labels[1], parse_math=False)
@@ -108,10 +111,16 @@ def explain(axes: Any, shown: Mapping[str, Any], **settings: Any) -> None:
         settings: matplotlib's, such as `title`.
     """
     # matplotlib leaves out what begins with a "_".
-    names = [f" {label}" if label.startswith("_") else label for label in shown]
+    names = [shortened(f" {label}" if label.startswith("_") else label) for label in shown]
     legend = axes.legend(list(shown.values()), names, frameon=False, **settings)
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def shortened(text: str, longest: int = 100) -> str:
+    """The text as a picture or a table has room for it, in one line that can be printed."""
+    text = text if len(text) <= longest else text[: longest - 3] + "..."
+    return "".join(x if x.isprintable() else "?" for x in text)
 
 
 def save_diagram(diagram: Diagram, png: Path | str, *, legend: str | None = None) -> Path:
@@ -128,7 +137,13 @@ def save_diagram(diagram: Diagram, png: Path | str, *, legend: str | None = None
     if legend is not None and shown:
         longest = max(map(len, shown))
         explain(axes, shown, title=legend or None, fontsize="medium" if longest < 60 else "small")
-    png = Path(png)
+    return save(figure, Path(png), dpi=130)
+
+
+def save(figure: Any, png: Path, *, dpi: int) -> Path:
+    """Writes a picture, whole or not at all; its folder is made."""
     png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=130)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=dpi)
+    write_whole(png, picture.getvalue())
     return png

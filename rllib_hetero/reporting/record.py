@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import ray
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_hetero.errors import TeamError
+from rllib_hetero.files import read_json, write_whole
 from rllib_hetero.plain import as_plain, name_of
 from rllib_hetero.reporting.names import env_id
 from rllib_hetero.reporting.redaction import without_secrets
@@ -21,6 +22,21 @@ _ALWAYS = (
     "seed", "gamma", "minibatch_size", "num_learners", "num_env_runners", "num_envs_per_env_runner",
 )  # fmt: skip
 """Settings of RLlib's that a reader looks for even where they are RLlib's own."""
+
+_LARGEST = 16 * 2**20  # bytes of a record
+
+_PARTS: dict[str, tuple[Any, Any, str]] = {
+    "algorithm": (str, lambda x: 0 < len(x) <= 100, "a text of at most 100 characters"),
+    "env": (str, lambda x: 0 < len(x) <= 1000, "a text of at most 1,000 characters"),
+    "env_config": (dict, lambda x: True, "an object of settings"),
+    "config": (
+        dict,
+        lambda x: isinstance(x.get("seed"), int | None) and not isinstance(x.get("seed"), bool),
+        "an object of settings, with a whole number or null as `seed`",
+    ),
+    "target_env_steps": (int, lambda x: x >= 1, "a number of steps"),
+}
+"""Name to its kind, what it must be like, and that in words."""
 
 _NO_SETTINGS = frozenset({
     "algo_class", "class", "env", "env_config",  # have places of their own in the record
@@ -104,9 +120,25 @@ def record_of(algo: Any, *, env_steps: int) -> dict[str, Any]:
 
 def write_record(record: dict[str, Any], path: Path) -> None:
     """Writes the file whole, or leaves the one that is there."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(beside, path)
+    write_whole(path, json.dumps(record, indent=2) + "\n")
+
+
+def parsed_record(folder: Path) -> dict[str, Any]:
+    """What a run's `run.json` says, which may be anybody's.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+        TeamError: If it is not what a run writes. The message says what is wrong.
+    """
+    path = folder / "run.json"
+    record = read_json(path, most=_LARGEST)
+    if not isinstance(record, dict):
+        raise TeamError(f"{path} is not a run's record: it must be an object of names and values.")
+    for name, (kind, good, what) in _PARTS.items():
+        value = record.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool) or not good(value):
+            raise TeamError(f"{path} is not a run's record: {name!r} must be {what}.")
+    return record
 
 
 def versions_and_commit() -> dict[str, Any]:

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.files import write_whole
 from rllib_hetero.reporting.comparison import escaped, short, table
 from rllib_hetero.reporting.curve import UNITS
 from rllib_hetero.reporting.differences import differing, names_of_groups, warnings_of
 from rllib_hetero.reporting.intervals import interquartile_means
 from rllib_hetero.reporting.marl_eval import marl_eval_data
 from rllib_hetero.reporting.names import as_file_name, short_name
-from rllib_hetero.reporting.plotting import Diagram, Line, save_diagram
+from rllib_hetero.reporting.plotting import Diagram, Line, save_diagram, shortened
 from rllib_hetero.reporting.run_folders import Groups, Run, column_of, grouped, read_run
 
 METRIC = "env_runners/episode_return_mean"
@@ -70,6 +71,8 @@ def write_report(
         MissingExtraError: If rliable is not installed.
         TeamError: If a folder holds no run, or a run is given twice.
     """
+    if (out / "run.json").exists():
+        raise TeamError(f"{out} is the folder of a run: give the report one of its own.")
     named = [(None, folder) for folder in folders]
     named += [(label, folder) for label, some in (labels or {}).items() for folder in some]
     if not named:
@@ -77,7 +80,7 @@ def write_report(
     runs = [read_run(folder.resolve(), metric, label=label) for label, folder in named]
     groups = grouped(runs, names_of_groups)
     for warning in warnings_of(groups):
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {shortened(warning, 1000)}", file=sys.stderr)
     rows, pictures, taken = [], [], set[str]()
     for (env, task), by_name in groups.items():
         lines = []
@@ -92,11 +95,11 @@ def write_report(
         pictures.append(save_diagram(diagram, png, legend=heading))
     text = [f"`{metric}`, mean over the last {LAST:.0%} of each run's steps.", ""]
     text += table(_HEADER, rows) + _settings(groups)
-    (out / "results.md").write_text("\n".join(text) + "\n")
+    write_whole(out / "results.md", "\n".join(text) + "\n")
     data = marl_eval_data(
         groups, column_of(metric), grid=lambda some: common_steps(some, points), final=final_value
     )
-    (out / "marl_eval.json").write_text(json.dumps(data, indent=1) + "\n")
+    write_whole(out / "marl_eval.json", json.dumps(data, indent=1) + "\n")
     return Report(len(runs), out / "results.md", pictures, out / "marl_eval.json")
 
 
@@ -143,7 +146,8 @@ def _row(task: str, name: str, runs: Sequence[Run], resamples: int) -> list[str]
     interval = "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
     steps = short(min(run.steps[-1] for run in runs))
     return [
-        escaped(task), escaped(name), str(len(runs)), steps, f"{iqm:.2f}", interval,
+        escaped(shortened(task)), escaped(shortened(name)), str(len(runs)), steps,
+        f"{iqm:.2f}", interval,
         f"{finals.mean():.2f}", f"{finals.min():.2f}", f"{finals.max():.2f}",
     ]  # fmt: skip
 
@@ -158,9 +162,11 @@ def _settings(groups: Groups) -> list[str]:
         for names in by_algo.values():
             unlike = differing([by_name[name][0] for name in names])
             for i, name in enumerate(names):
-                texts = [f"{what}={of_each[i]}" for what, of_each in unlike.items()]
+                texts = [shortened(f"{what}={of_each[i]}") for what, of_each in unlike.items()]
                 if texts:
-                    rows.append([escaped(x) for x in (task, name, ", ".join(texts))])
+                    rows.append(
+                        [escaped(shortened(x)) for x in (task, name)] + [escaped(", ".join(texts))]
+                    )
     return ["", *table(["task", "algorithm", "what sets it apart"], rows)] if rows else []
 
 

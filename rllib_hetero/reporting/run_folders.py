@@ -71,9 +71,10 @@ def read_run(folder: Path, metric: str, *, label: str | None = None) -> Run:
         ValueError: If its table lacks the metric. The message lists what it has.
     """
     record = read_record(folder)
-    if not (folder / "progress.csv").exists():
-        raise TeamError(f"{folder} holds no finished iteration: progress.csv is missing.")
-    steps, values = read_column(folder / "progress.csv", column_of(metric))
+    try:
+        steps, values = read_column(folder / "progress.csv", column_of(metric))
+    except FileNotFoundError:
+        raise TeamError(f"{folder} holds no finished iteration: progress.csv is missing.") from None
     if not len(steps):
         raise TeamError(f"{folder}: no iteration has a value of {metric!r}. Leave this run out.")
     if np.any(np.diff(steps) <= 0):
@@ -89,7 +90,7 @@ def read_run(folder: Path, metric: str, *, label: str | None = None) -> Run:
     return Run(
         folder, env, task_name(env, record["env_config"]), record["algorithm"],
         folder.name if seed is None else str(seed), settings, steps, values, label,
-        str(record.get("return_convention", "")), record.get("versions", {}),
+        str(record.get("return_convention", ""))[:100], record.get("versions", {}),
     )  # fmt: skip
 
 

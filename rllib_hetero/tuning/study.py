@@ -15,6 +15,7 @@ from ray import tune
 
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.plain import as_plain
+from rllib_hetero.reporting.lock import locked
 from rllib_hetero.reporting.record import settings_of, versions_and_commit, write_record
 from rllib_hetero.reporting.redaction import without_secrets
 from rllib_hetero.reporting.session import running_ray
@@ -85,9 +86,15 @@ class Study:
 
         Raises:
             TeamError: If the folder holds a study, and `resume` is not set or it is another one.
+            FolderInUseError: If another process writes into it.
         """
         self.check_folder(resume=resume)
         self.out.mkdir(parents=True, exist_ok=True)
+        with locked(self.out):
+            return self._fit(resume=resume)
+
+    def _fit(self, *, resume: bool) -> StudyResult:
+        self.check_folder(resume=resume)  # another may have begun one meanwhile
         write_record(self._record(), self.out / RECORD)
         trials: list[Trial] = []
         most = max((s.config for s in self.searches), key=lambda c: c.num_env_runners)

@@ -1,6 +1,8 @@
 """Reports of runs whose numbers are made up, so that the results can be worked out by hand."""
 
 import json
+import os
+import re
 import sys
 
 import numpy as np
@@ -22,11 +24,12 @@ METRIC = "env_runners/episode_return_mean"
 @pytest.fixture
 def make_run(tmp_path):
     def make(algo, seed, values, *, game="climbing", env="matrix_game", config=None, **env_config):
-        folder = tmp_path / f"{algo}-{game}-{seed}-{len(list(tmp_path.iterdir()))}"
+        folder = tmp_path / f"{algo}-{seed}-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         record = {
             "algorithm": algo,
             "env": env,
+            "target_env_steps": 1000,
             "env_config": {**({"game": game} if game else {}), **env_config},
             "config": {"seed": seed, "update_order_seed": seed, **(config or {})},
         }
@@ -142,6 +145,63 @@ def test_a_report_from_folders_to_files(make_run, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algorithm": None}, "'algorithm' must be a text"),
+        ({"algorithm": "x" * 1000}, "'algorithm' must be a text of at most 100"),
+        ({"env": ["x"]}, "'env' must be a text"),
+        ({"env_config": []}, "'env_config' must be an object"),
+        ({"config": "x"}, "'config' must be an object"),
+        ({"config": {"seed": "y" * 1000}}, "with a whole number or null as `seed`"),
+        ({"target_env_steps": True}, "'target_env_steps' must be"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_records_of_strangers(make_run, change, message):
+    folder = make_run("HAPPO", 1, [1, 2])
+    known = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(known | change))
+    with pytest.raises(TeamError, match=re.escape(message)):
+        read_run(folder, METRIC)
+
+
+def test_files_of_strangers(make_run, tmp_path):
+    folder = make_run("HAPPO", 1, [1, 2])
+    head = "iteration,env_steps,episode_return_mean\n"
+    for text, message in (
+        ("x" * 200_000 + "\n", "no table|no column"),
+        (f"{head}1,100,x\n", "could not convert"),
+        (f'{head}1,100,"{"9" * 200_000}"\n', "no table"),
+        (f"{head}1,nan,1\n2,100,inf\n3\n", "no iteration has a value"),
+    ):
+        (folder / "progress.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_run(folder, METRIC)
+    for name in ("progress.csv", "run.json"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)  # nobody writes
+        with pytest.raises(TeamError, match="no plain file"):
+            read_run(folder, METRIC)
+
+
+def test_a_report_stays_in_its_folder(make_run, tmp_path):
+    pytest.importorskip("rliable")
+    escape = "\x1b[2J$x_{" + "z" * 500
+    folder = make_run("HAPPO", 1, [1, 2], game=f"../../{escape}", env="../x")
+    with pytest.raises(TeamError, match="is the folder of a run"):
+        write_report([folder], folder, resamples=9)
+    out, secret = tmp_path / "out", tmp_path / "secret"
+    out.mkdir()
+    secret.write_text("mine")
+    (out / "results.md").symlink_to(secret)
+    before = {path for path in tmp_path.rglob("*")}
+    report = write_report([folder], out, resamples=9)
+    assert {path for path in tmp_path.rglob("*")} - before == {*report.curves, report.marl_eval}
+    assert secret.read_text() == "mine" and report.curves[0].parent == out
+    assert "\x1b" not in report.table.read_text()
+
+
 def with_lr(lr, **more):
     return {"lr": lr, "model_config": {"hidden_sizes": [64], **more}}
 
@@ -241,5 +301,8 @@ def test_without_rliable_the_message_names_the_extra(make_run, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "rliable", None)
     folder = make_run("HAPPO", 1, [1, 2])
     assert cli.main(["report", str(folder), "--out", str(tmp_path / "report")]) == 2
-    assert "pip install 'rllib_hetero[report]'" in capsys.readouterr().err
+    assert (
+        "belongs to rllib_hetero[report]; install it with: pip install -e '"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "report").exists()
