@@ -67,7 +67,7 @@ tables: $(SETUP)  ## renew the documentation's tables of algorithms
 docs: $(DOCS_SETUP)  ## build the documentation into site/; a broken link fails (needs Python 3.11 or newer)
 	$(BIN)/mkdocs build --strict
 
-demo: $(SETUP)  ## train HAPPO on a small task for a few minutes
+demo: $(SETUP)  ## train HAPPO on a small task for 200,000 steps (minutes)
 	$(BIN)/python tuned_examples/happo/mpe_simple_spread.py --demo
 
 clean:  ## remove the virtual environment and everything built

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rllib_hetero.installing import install_command
+
 
 class TeamError(ValueError):
     """The environment or the configuration does not describe a team that can be trained."""
@@ -23,7 +25,10 @@ class MissingExtraError(ImportError):
     """An optional package is not installed. The message holds the command that installs it."""
 
     def __init__(self, what: str, *, extra: str, system: str | None = None) -> None:
-        message = f"{what} is not installed. Install it with: pip install 'rllib_hetero[{extra}]'"
+        message = (
+            f"{what} is not installed. It belongs to rllib_hetero[{extra}]; install it with: "
+            f"{install_command(extra)}"
+        )
         if system:
             message += f"\nIt also needs these system packages: {system}"
         super().__init__(message)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from ray.rllib.core import Columns
-from ray.rllib.core.rl_module import RLModule
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional.distributions import Distribution
 from rllib_hetero.functional.masks import mask_inputs, nothing_allowed
 from rllib_hetero.functional.messages import encode
 from rllib_hetero.modules.memory import initial_state, pack, unpack
+from rllib_hetero.modules.saved import load_module
 from rllib_hetero.runners.actions import action_transforms
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, Team
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout
+from rllib_hetero.team_file import TEAM_FILE, read_team_file
 
 FOLDER = "policies"
-TEAM_FILE = "team.json"
 
 
 def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = False) -> TeamPolicies:
@@ -41,61 +37,37 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
 
     Raises:
         FileNotFoundError: If the folder holds no policies of this library.
-        TeamError: If the policies were trained behind connectors of the user's, a module's class
-            is not this library's and `trusted` is False, or its weights do not fit.
+        TeamError: If the policies were trained behind connectors of the user's or with a
+            `model_config` that is no plain data, a module's class is not this library's and
+            `trusted` is False, its weights do not fit, or a file is not what this library writes.
     """
     folder = Path(path) / FOLDER
     try:
-        description = json.loads((folder / TEAM_FILE).read_text())
+        told = read_team_file(folder)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"No policies of rllib_hetero in {str(path)!r}: {FOLDER}/{TEAM_FILE} is missing. "
             "Give the folder of a checkpoint, such as algo.save_to_path() returns."
         ) from None
-    if description.get("connectors"):
+    if told.connectors:
         raise TeamError(
             f"The policies in {str(path)!r} were trained behind "
-            f"config.env_runners({'=..., '.join(description['connectors'])}=...), which is code, "
+            f"config.env_runners({'=..., '.join(told.connectors)}=...), which is code, "
             "and not among what is loaded here: without it they would act otherwise than they "
             "did. RLlib restores it: Algorithm.from_checkpoint(path).evaluate(). Or train again "
             "with the transformation in the environment."
         )
-    agents = tuple(agent_id(a) for a in description["agents"])
-    team = Team(
-        agents=agents,
-        observation_spaces=_spaces(agents, description["observation_spaces"]),
-        action_spaces=_spaces(agents, description["action_spaces"]),
-        masked=frozenset(agent_id(a) for a in description["masked"]),
-    )
-    layout = Layout(
-        team,
-        {m: tuple(agent_id(a) for a in members) for m, members in description["groups"].items()},
-        autoregressive=description["execution_order"] is not None,
-        agent_index=description["agent_index"],
-        policy_family=description["policy_family"],
-    )
-    modules = {}
-    for m, info in description["modules"].items():
-        module = _import_class(info["class"], trusted)(
-            observation_space=layout.observation_space(m),
-            action_space=layout.action_space(m),
-            model_config=info["model_config"],
-            inference_only=True,
+    if told.not_written:
+        raise TeamError(
+            f"The policies in {str(path)!r} lack {' and '.join(told.not_written)}: what "
+            "is no plain data is not written. Algorithm.from_checkpoint restores it. Or train "
+            "with texts, numbers, lists and dicts of them in config.rl_module(model_config=...)."
         )
-        weights = torch.load(folder / f"{m}.pt", map_location=device, weights_only=True)
-        try:
-            module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise TeamError(
-                f"The weights of the module {m!r} in {str(path)!r} do not fit its networks; they "
-                f"may be another version's of this library. {' '.join(str(error).split())}"
-            ) from None
-        modules[m] = module.to(device).eval()
+    modules = {m: load_module(folder, told, m, trusted).to(device).eval() for m in told.classes}
     limits = action_transforms(
-        layout, normalize=description["normalize_actions"], clip=description["clip_actions"]
+        told.layout, normalize=told.normalize_actions, clip=told.clip_actions
     )
-    order = [agent_id(a) for a in description["execution_order"] or description["agents"]]
-    return TeamPolicies(layout, modules, limits, order, device)
+    return TeamPolicies(told.layout, modules, limits, told.order, device)
 
 
 class TeamPolicies:
@@ -216,7 +188,9 @@ class TeamPolicies:
                 f"The observations have shape {x.shape}; {(len(agents), *space.shape)} is needed."
             )
         if self.layout.index_size(m):
-            x = np.concatenate([x, np.eye(self.layout.index_size(m), dtype=np.float32)[slots]], 1)
+            one_hot = np.zeros((len(agents), self.layout.index_size(m)), np.float32)
+            one_hot[np.arange(len(agents)), slots] = 1.0
+            x = np.concatenate([x, one_hot], 1)
         with torch.inference_mode():
             batch = {Columns.OBS: torch.from_numpy(x).to(self._device)}
             outputs = _pass(self._modules[m], explore)(batch)
@@ -293,59 +267,12 @@ class TeamPolicies:
             raise TeamError(
                 f"The observation of agent {agent!r} has shape {x.shape}, trained on {space.shape}."
             )
-        n = self.layout.index_size(m)
-        one_hot = np.eye(n, dtype=np.float32)[k] if n else np.empty(0, np.float32)
+        one_hot = np.zeros(self.layout.index_size(m), np.float32)
+        if len(one_hot):
+            one_hot[k] = 1.0
         return np.concatenate([x, one_hot, context])[None]
 
 
 def _pass(module: Any, explore: bool) -> Callable[[dict], dict]:
     """The pass that the runners use: a module of the user's may have two."""
     return module.forward_exploration if explore else module.forward_inference
-
-
-def describe_space(space: gym.Space) -> dict[str, Any]:
-    """A space as JSON: Box, Discrete or MultiDiscrete."""
-    if isinstance(space, Box):
-        return {
-            "kind": "Box",
-            "dtype": str(space.dtype),
-            "low": space.low.astype(float).tolist(),
-            "high": space.high.astype(float).tolist(),
-        }
-    if isinstance(space, Discrete):
-        return {"kind": "Discrete", "n": int(space.n)}
-    assert isinstance(space, MultiDiscrete)
-    return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist()}
-
-
-def agent_id(x: Any) -> AgentID:
-    """An agent's id as it was, from JSON."""
-    return tuple(x) if isinstance(x, list) else x  # JSON has no tuples.
-
-
-def _space(description: dict[str, Any]) -> gym.Space:
-    kind = description["kind"]
-    if kind == "Box":
-        dtype = np.dtype(description["dtype"])
-        low, high = (np.asarray(description[k], dtype) for k in ("low", "high"))
-        return Box(low, high, dtype=dtype)
-    if kind == "Discrete":
-        return Discrete(description["n"])
-    return MultiDiscrete(description["nvec"])
-
-
-def _spaces(agents: tuple, descriptions: list[dict]) -> dict[AgentID, Any]:
-    return {a: _space(d) for a, d in zip(agents, descriptions, strict=True)}
-
-
-def _import_class(name: str, trusted: bool) -> type:
-    module, _, qualname = name.partition(":")
-    if not trusted and module.split(".")[0] != "rllib_hetero":
-        raise TeamError(
-            f"The checkpoint's policy is of the class {name!r}, which is not rllib_hetero's. If "
-            "you trust its origin, load it with load_policies(path, trusted=True)."
-        )
-    found = getattr(importlib.import_module(module), qualname, None)
-    if not (isinstance(found, type) and issubclass(found, RLModule)):
-        raise TeamError(f"The checkpoint's policy is of the class {name!r}, which is no RLModule.")
-    return found

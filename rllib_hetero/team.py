@@ -37,6 +37,9 @@ CRITIC = "critic"
 SHARED = "shared"
 """Module id of the one actor under `parameter_sharing="full"`."""
 
+LONGEST_NAME = 200
+"""Bytes of a module's name: file systems take 255, and endings are added."""
+
 OBSERVATIONS, ACTION_MASK = "observations", "action_mask"
 """RLlib's keys of an observation that comes with an action mask."""
 
@@ -371,7 +374,8 @@ def lay_out(
                 )
             taken[agent] = name
             _check_equal_spaces(team, name, members[0], agent, mend)
-        groups[name] = tuple(a for a in team.agents if a in set(members))
+        of_group = set(members)
+        groups[name] = tuple(a for a in team.agents if a in of_group)
     for agent in team.agents:
         if agent not in taken:
             if str(agent) in groups:
@@ -381,10 +385,13 @@ def lay_out(
                 )
             groups[str(agent)] = (agent,)
     for name in groups:
-        if not name or re.search(r'[<>:"/\\|?*]', name) or name[-1] in " .":
+        _check_module_name(name)
+    for agent in team.agents:
+        if not _is_writable(agent):
             raise TeamError(
-                f"{name!r} cannot name a module: its checkpoint is a folder of that name. Rename "
-                "the agent in the environment, or put it into a sharing group of another name."
+                f"The agent id {agent!r} is of the kind {type(agent).__name__}: a checkpoint "
+                "cannot give it back as it is. Name agents by texts, whole numbers, or tuples of "
+                "them."
             )
     if CRITIC in groups:
         raise TeamError(
@@ -393,6 +400,33 @@ def lay_out(
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
     return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
+
+
+def _check_module_name(name: str) -> None:
+    """A module's checkpoint is a folder, and its weights a file, of its name."""
+    why = None
+    if not isinstance(name, str):
+        why = "it is no text"
+    elif not name or name[-1] in " ." or name.startswith("__"):
+        why = "it is empty, begins with two underscores, or ends with a blank or a dot"
+    elif re.search(r'[<>:"/\\|?*\x00-\x1f\x7f\ud800-\udfff]', name):
+        why = 'it holds a control character or one of <>:"/\\|?*'
+    elif len(name.encode()) > LONGEST_NAME:
+        why = f"it has more than {LONGEST_NAME} bytes"
+    if why:
+        shown = repr(name) if len(str(name)) < 50 else f"{str(name)[:50]!r}..."
+        raise TeamError(
+            f"{shown} cannot name a module: {why}, and its checkpoint is a folder of that name. "
+            "Rename the agent in the environment, or put it into a sharing group of another name: "
+            "config.multi_agent(parameter_sharing={...})."
+        )
+
+
+def _is_writable(agent: AgentID) -> bool:
+    """Whether JSON gives back an equal id; numpy's integers are equal to Python's."""
+    if isinstance(agent, tuple):
+        return all(map(_is_writable, agent))
+    return isinstance(agent, str | int | np.integer)
 
 
 def _check_family(team: Team, policy_family: str) -> None:

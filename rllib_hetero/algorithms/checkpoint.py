@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,15 @@ import pyarrow.fs
 import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
-from rllib_hetero.policies import FOLDER, TEAM_FILE, agent_id, describe_space
+from rllib_hetero.plain import as_plain, not_plain
+from rllib_hetero.policies import FOLDER
 from rllib_hetero.team import AgentID
+from rllib_hetero.team_file import FORMAT, TEAM_FILE, agent_id, describe_space
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
+
+logger = logging.getLogger(__name__)
 
 
 def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
@@ -36,8 +40,20 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         components=[f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{m}" for m in layout.groups],
         inference_only=True,
     )[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+    lost = [
+        part
+        for m, s in spec.rl_module_specs.items()
+        for part in not_plain(s.model_config, f"model_config of {m!r}")
+    ]
+    if lost and lost != getattr(algo, "_told_of", None):
+        logger.warning(
+            "`load_policies` will refuse the policies of this checkpoint: %s cannot be written as "
+            "plain data. Algorithm.from_checkpoint restores everything.",
+            " and ".join(lost),
+        )
+        algo._told_of = lost
     description = {
-        "format": 1,
+        "format": FORMAT,
         "algorithm": type(algo).__name__,
         "agents": list(layout.team.agents),
         "groups": {m: list(agents) for m, agents in layout.groups.items()},
@@ -50,10 +66,11 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         "policy_family": layout.policy_family,
         "masked": [a for a in layout.team.agents if a in layout.team.masked],
         "connectors": connectors_of(algo.config),
+        "not_written": lost,
         "modules": {
             m: {
                 "class": f"{s.module_class.__module__}:{s.module_class.__qualname__}",
-                "model_config": _as_json(s.model_config),
+                "model_config": s.model_config or {},
             }
             for m, s in spec.rl_module_specs.items()
         },
@@ -61,7 +78,9 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         "normalize_actions": bool(algo.config.normalize_actions),
         "training_iteration": algo.training_iteration,
     }
-    _write(filesystem, f"{folder}/{TEAM_FILE}", json.dumps(description, indent=1).encode())
+    _write(
+        filesystem, f"{folder}/{TEAM_FILE}", json.dumps(as_plain(description), indent=1).encode()
+    )
     for m, state in weights.items():
         tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
         with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
@@ -100,10 +119,6 @@ def _execution_order(config: Any) -> list | None:
     if config.execution_order == "random":
         return list(config.layout.team.agents)
     return config.execution_order_of(0)
-
-
-def _as_json(model_config: Any) -> Any:
-    return asdict(model_config) if is_dataclass(model_config) else model_config  # type: ignore[arg-type]
 
 
 def _write(filesystem: Any, path: str, content: bytes) -> None:

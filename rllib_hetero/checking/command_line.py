@@ -29,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m rllib_hetero.checking",
         description="Checks an environment before it is trained on.",
     )
+    add_arguments(parser)
+    return check(parser.parse_args(arguments), parser)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
     parser.add_argument("name", help='a registered name ("mpe"), or "module:Class" to import')
     parser.add_argument("env_config", nargs="?", default="{}", help="its configuration, as JSON")
     parser.add_argument("--steps", type=int, default=1000, help="length of the first rollout")
@@ -38,7 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--stochastic", action="store_true", help="equal seeds need not give equal episodes"
     )
-    options = parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Checks, prints the report, and returns the exit status.
+
+    Args:
+        options: What the command line says.
+        parser: Tells what is wrong with it.
+    """
     try:
         env_config = json.loads(options.env_config)
     except json.JSONDecodeError as problem:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 
-from rllib_hetero.cli import evaluate, report, resume, train, tune
-from rllib_hetero.cli.ending import BAD_INPUT, FAILED, InputError, print_result
+from rllib_hetero.cli import about, evaluate, report, resume, train, tune
+from rllib_hetero.cli.ending import (
+    BAD_INPUT,
+    FAILED,
+    InputError,
+    after_signal,
+    print_result,
+)
+from rllib_hetero.installing import version
+from rllib_hetero.reporting.redaction import without_secrets
+from rllib_hetero.reporting.session import StopSignals
 
-COMMANDS = (train, tune, resume, evaluate, report)
+COMMANDS = (train, tune, resume, evaluate, report, about)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,17 +37,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Trains, tunes, resumes, evaluates and compares multi-agent policies.",
         epilog="Exit codes: 0 done, 2 bad input, 3 failed, 128 + n after signal n.",
     )
+    parser.add_argument("--version", action="version", version=f"rllib_hetero {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
     args = parser.parse_args(arguments)
+    with StopSignals() as stop:
+        return _run(args, stop)
+
+
+def _run(args: argparse.Namespace, stop: StopSignals) -> int:
     try:
         return args.run(args)
     except InputError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {without_secrets(str(problem))}", file=sys.stderr)
         return BAD_INPUT
-    except (Exception, KeyboardInterrupt) as problem:
-        # KeyboardInterrupt: a second signal, which asks for an end at once and unsaved.
+    except KeyboardInterrupt:
+        # Before there is anything to save. What there is, the command itself ends in order.
+        print_result({"status": "stopped"})
+        return after_signal(stop.received or signal.SIGINT)
+    except Exception as problem:
         traceback.print_exc()
         sys.stderr.flush()
         print_result({"status": "failed", "error": f"{type(problem).__name__}: {problem}"})

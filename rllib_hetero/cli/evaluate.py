@@ -14,8 +14,12 @@ from rllib_hetero.cli.ending import DONE, InputError, print_result
 from rllib_hetero.cli.request import json_object, named_env
 from rllib_hetero.cli.train import count
 from rllib_hetero.envs import ENVIRONMENTS
+from rllib_hetero.errors import TeamError
 from rllib_hetero.policies import load_policies
 from rllib_hetero.reporting.evaluation import evaluate
+from rllib_hetero.reporting.names import env_id
+from rllib_hetero.reporting.record import parsed_record
+from rllib_hetero.reporting.redaction import HIDDEN
 
 
 def add_to(commands: Any) -> None:
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     print_result(
         {
             "checkpoint": str(checkpoint),
-            "env": str(env),
+            "env": env_id(env),
             "env_config": env_config,
             "episodes": args.episodes,
             "seed": args.seed,
@@ -73,10 +77,25 @@ def _environment(args: argparse.Namespace, checkpoint: Path) -> tuple[Any, dict[
     """What to play on: as the command line says, else as the run's record beside the checkpoint."""
     if args.env:
         return named_env(args.env), args.env_config or {}
-    record = checkpoint.parent / "run.json"
-    if not record.exists():
-        raise InputError(f"{record} is missing, so name the environment: --env and --env-config")
-    known = json.loads(record.read_text())
+    try:
+        known = parsed_record(checkpoint.parent)
+    except FileNotFoundError:
+        raise InputError(
+            f"{checkpoint.parent / 'run.json'} is missing, so name the environment: --env and "
+            "--env-config"
+        ) from None
+    except TeamError as problem:
+        raise InputError(str(problem)) from None
     if known["env"] not in ENVIRONMENTS:
-        raise InputError(f"the run was trained on {known['env']}: name it with --env module:Class")
-    return known["env"], known["env_config"] | (args.env_config or {})
+        raise InputError(
+            f"the run was trained on {known['env']!r:.200}, which is no ready-made environment, "
+            "and is not imported because a file says so: name it with --env module:Class"
+        )
+    env_config = known["env_config"] | (args.env_config or {})
+    hidden = [name for name, value in env_config.items() if HIDDEN in json.dumps(value)]
+    if hidden:
+        raise InputError(
+            f"the run's record does not tell {', '.join(hidden)} of its env_config, as it may be a "
+            "credential: give it with --env-config"
+        )
+    return known["env"], env_config

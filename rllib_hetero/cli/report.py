@@ -15,18 +15,35 @@ def add_to(commands: Any) -> None:
     """Adds the command and its arguments."""
     parser = commands.add_parser("report", help="learning curves and a table of several runs")
     parser.set_defaults(run=run)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "runs", nargs="*", type=Path, metavar="RUN",
+        help="folders of runs; those of one algorithm with unlike settings are shown apart",
+    )  # fmt: skip
+    parser.add_argument(
+        "--label", nargs="+", action="append", default=[], metavar=("NAME", "RUN"),
+        help="runs to show as seeds of one setting, and what to call it; repeatable",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the folder to write into")
     parser.add_argument("--metric", default=METRIC)
-    parser.add_argument("--points", type=count, default=50, help="of a curve")
+    parser.add_argument(
+        "--points", type=count, default=50, help="of a curve in marl_eval.json; pictures have all"
+    )
     parser.add_argument("--resamples", type=count, default=2000, help="of the bootstrap")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints the result line, and returns the exit code."""
+    labels: dict[str, list[Path]] = {}
+    for name, *runs in args.label:
+        labels.setdefault(name, []).extend(map(Path, runs))
     try:
         report = write_report(
-            args.runs, args.out, metric=args.metric, points=args.points, resamples=args.resamples
+            args.runs,
+            args.out,
+            labels=labels,
+            metric=args.metric,
+            points=args.points,
+            resamples=args.resamples,
         )
     except (OSError, ImportError, ValueError) as problem:
         raise InputError(str(problem)) from problem

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from rllib_hetero.cli.ending import InputError
 from rllib_hetero.cli.train import CHECKPOINTS, add_checkpoint_every, count, end_of
 from rllib_hetero.errors import TeamError
+from rllib_hetero.reporting.lock import locked
+from rllib_hetero.reporting.names import env_name
 from rllib_hetero.reporting.resume import read_record, resume_training
-from rllib_hetero.reporting.run import env_name
 
 
 def add_to(commands: Any) -> None:
@@ -31,11 +31,16 @@ def run(args: argparse.Namespace) -> int:
     """Goes on; returns the exit code."""
     folder = args.folder.resolve()
     try:
-        record = read_record(folder, needs_checkpoint=True)
+        record = read_record(folder)
+        with locked(folder):  # what a crash left half done is settled, and not what goes on
+            read_record(folder, needs_checkpoint=True)
     except TeamError as problem:
         raise InputError(str(problem)) from None
-    env = SimpleNamespace(env=record["env"], env_config=record["env_config"])
-    about = {"algo": record["algorithm"], "env": str(env.env), "task": env_name(env)}
+    about = {
+        "algo": record["algorithm"],
+        "env": record["env"],
+        "task": env_name(record["env"], record["env_config"]),
+    }
     target = args.env_steps or record["target_env_steps"]
     return end_of(
         about,

@@ -12,7 +12,10 @@ from typing import Any
 from rllib_hetero.cli.ending import DONE, FAILED, InputError, after_signal, print_result
 from rllib_hetero.cli.request import json_object, make_config
 from rllib_hetero.errors import TeamError
-from rllib_hetero.reporting.run import RunResult, env_name, free_folder, run_training
+from rllib_hetero.reporting.lock import FolderInUseError
+from rllib_hetero.reporting.names import env_id, env_name
+from rllib_hetero.reporting.run import RunResult, free_folder, run_training
+from rllib_hetero.reporting.session import StoppedAtOnce
 from rllib_hetero.reporting.tracking import TRACKERS, Tracking
 
 ENV_STEPS = 1_000_000
@@ -78,7 +81,11 @@ def run(args: argparse.Namespace) -> int:
         Tracking(config, args.track, args.video_every)
     except (ImportError, TeamError) as problem:
         raise InputError(str(problem)) from problem
-    about = {"algo": config.algo_class.__name__, "env": str(config.env), "task": env_name(config)}
+    about = {
+        "algo": config.algo_class.__name__,
+        "env": env_id(config.env),
+        "task": env_name(config.env, config.env_config),
+    }
     return end_of(
         about,
         folder,
@@ -99,12 +106,16 @@ def end_of(about: dict[str, Any], folder: Path, training: Callable[[], RunResult
     checkpoint = folder / "checkpoint"
     try:
         result = training()
-    except (Exception, KeyboardInterrupt) as problem:
-        # KeyboardInterrupt: a second signal, which asks for an end at once and unsaved.
-        traceback.print_exc()
-        sys.stderr.flush()
-        kept = str(checkpoint) if checkpoint.exists() else None
+    except (FolderInUseError, FileExistsError) as problem:
+        raise InputError(str(problem)) from None
+    except (Exception, StoppedAtOnce) as problem:
         error = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        if isinstance(problem, StoppedAtOnce):
+            error = "a second signal ended it at once, unsaved"
+        else:
+            traceback.print_exc()
+            sys.stderr.flush()
+        kept = str(checkpoint) if checkpoint.exists() else None
         print_result({**about, "checkpoint": kept, "status": "failed", "error": error})
         return FAILED
     stopped = result.stopped_by is not None
@@ -113,7 +124,8 @@ def end_of(about: dict[str, Any], folder: Path, training: Callable[[], RunResult
             **about,
             "env_steps": result.env_steps,
             "return": result.episode_return_mean,
-            "checkpoint": str(result.checkpoint),
+            # None where a signal came before the training began.
+            "checkpoint": str(result.checkpoint) if result.checkpoint.exists() else None,
             "failed_checkpoints": result.failed_checkpoints,
             "seconds": round(result.seconds, 1),
             "status": "stopped" if stopped else "done",

@@ -11,6 +11,7 @@ from rllib_hetero.cli.ending import DONE, FAILED, InputError, after_signal, prin
 from rllib_hetero.cli.request import json_object, make_config
 from rllib_hetero.cli.settings import keys_of, nearest
 from rllib_hetero.cli.train import ENV_STEPS, count
+from rllib_hetero.reporting.lock import FolderInUseError
 from rllib_hetero.reporting.report import METRIC
 from rllib_hetero.tuning import Plan, Study, StudyResult, make_study, parse_space
 from rllib_hetero.tuning.schedulers import SCHEDULERS
@@ -67,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         study.check_folder(resume=args.resume)
     except ValueError as problem:
         raise InputError(str(problem)) from problem
-    result = study.fit(resume=args.resume)
+    try:
+        result = study.fit(resume=args.resume)
+    except FolderInUseError as problem:
+        raise InputError(str(problem)) from None
     print(result.table.read_text(), flush=True)
     print_result(_summary(result))
     if result.stopped_by is not None:

@@ -13,6 +13,7 @@ import csv
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ import ray
 import torch
 
 from rllib_hetero.reporting.curve import on_common_steps, read_column, smooth
+from rllib_hetero.reporting.lock import locked
+from rllib_hetero.reporting.plotting import Diagram, Line, draw, explain, new_figure, save
 from rllib_hetero.reporting.run import run_training
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -176,7 +179,9 @@ def _train(config: Any, env_steps: int, folder: Path) -> None:
     """Trains beside the folder, and puts it into its place when it is whole."""
     torch.set_num_threads(1)
     beside = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(beside, ignore_errors=True)  # of a script that was stopped
+    if beside.exists():
+        with locked(beside):  # of a script that was stopped, not of one that trains it now
+            shutil.rmtree(beside, ignore_errors=True)
     run_training(config, env_steps=env_steps, out=beside, quiet=True)
     beside.rename(folder)
 
@@ -253,6 +258,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [shown[0], "|" + "---|" * len(header), *shown[1:]]
 
 
+def escaped(text: str) -> str:
+    """Text of a cell that Markdown shows as it is."""
+    return re.sub(r"([\\`*\[\]|<>#$])", r"\\\1", " ".join(text.split()))
+
+
 # ---- pictures -----------------------------------------------------------------------------------
 
 
@@ -281,54 +291,38 @@ def save_panels(png: Path, rows: Sequence[Sequence[Panel | None]], labels: Seque
         rows: Rows of equal length; None leaves a place empty.
         labels: All labels. One has the same colour in all panels.
     """
-    # The object interface: no backend is chosen for the user's own pyplot.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = len(rows[0])
-    width = 11 / 3 * max(columns, 2)
-    figure = Figure(figsize=(width, 4.6 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11 / 3 * max(columns, 2), 4.6 * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex="col")
-    colors = {label: f"C{i % 10}" for i, label in enumerate(labels)}
     explained: dict[str, Any] = {}
     for i, (row, places) in enumerate(zip(rows, grid, strict=True)):
-        lines: dict[str, Any] = {}
+        shown: dict[str, Any] = {}
         for j, (panel, axes) in enumerate(zip(row, places, strict=True)):
             if panel is None:
                 axes.set_visible(False)
                 grid[i - 1][j].tick_params(labelbottom=True)  # it is the lowest now
             else:
-                lines |= _draw(panel, axes, colors)
+                shown |= draw(_diagram(panel, labels), axes, size=10)
         # One legend for rows that show the same.
-        if set(lines) != set(explained):
+        if set(shown) != set(explained):
             place = next(axes for axes in places if axes.get_visible())
-            order = [label for label in (*labels, "optimum") if label in lines]
-            place.legend([lines[x] for x in order], order, frameon=False, fontsize=9)
-        explained = lines
+            order = [label for label in (*labels, _OPTIMUM) if label in shown]
+            explain(place, {label: shown[label] for label in order}, fontsize=9)
+        explained = shown
     figure.supxlabel("environment steps", fontsize=10)
     figure.supylabel("team return per episode (training)", fontsize=10)
-    figure.savefig(png, dpi=120)
+    save(figure, png, dpi=120)
 
 
-def _draw(panel: Panel, axes: Any, colors: Mapping[str, str]) -> dict[str, Any]:
-    """Returns label to line."""
-    from matplotlib.ticker import EngFormatter
+_OPTIMUM = "optimum"
 
-    lines = {}
+
+def _diagram(panel: Panel, labels: Sequence[str]) -> Diagram:
+    lines = []
     for label, seeds in panel.curves.items():
         curves = [(s, smooth(v, panel.window)) for s, v in seeds if len(s)]
-        if not curves:
-            continue
-        steps, values = on_common_steps(curves)
-        (lines[label],) = axes.plot(steps, values.mean(0), color=colors[label], linewidth=1.3)
-        if len(curves) > 1:
-            low, high = values.min(0), values.max(0)
-            axes.fill_between(steps, low, high, color=colors[label], alpha=0.12, linewidth=0)
-    if panel.optimum is not None:
-        lines["optimum"] = axes.axhline(panel.optimum, color="0.35", linestyle="--", linewidth=1)
-    axes.set_title(panel.title, fontsize=10)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    return lines
+        if curves:
+            steps, values = on_common_steps(curves)
+            band = (values.min(0), values.max(0)) if len(curves) > 1 else None
+            lines.append(Line(label, steps, values.mean(0), band, color=list(labels).index(label)))
+    return Diagram(panel.title, lines, {} if panel.optimum is None else {_OPTIMUM: panel.optimum})

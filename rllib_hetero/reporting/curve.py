@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from rllib_hetero.files import read_text
+from rllib_hetero.reporting.plotting import Diagram, Line, save_diagram
+
+_LARGEST = 512 * 2**20  # bytes of a table
 
 UNITS = {
     "episode_return_mean": "team return per episode",
@@ -51,62 +57,50 @@ def save_curves(
 
     Raises:
         FileNotFoundError: If a CSV file does not exist.
-        ValueError: If a file lacks the column `y`. The message lists the columns it has.
+        ValueError: If a file is no table, or lacks the column `y`. The message lists the columns.
+        TeamError: If a file is no plain file, or too large to be a table.
     """
-    # The object interface: no backend is chosen for the user's own pyplot.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    drawn, seeds = False, 1
+    lines = []
     for i, (label, paths) in enumerate(csvs.items()):
-        color = f"C{i % 10}"
         runs = [run for run in (read_column(path, y) for path in paths) if len(run[0])]
-        if not runs:
-            continue
-        drawn, seeds = True, max(seeds, len(runs))
         if len(runs) == 1:
             x, raw = runs[0]
-            if window > 1:
-                axes.plot(x, raw, color=color, alpha=0.3, linewidth=0.8)
-            marker = "o" if len(x) < 3 else None
-            axes.plot(x, smooth(raw, window), color=color, label=label, marker=marker)
-            continue
-        x, values = on_common_steps([(s, smooth(v, window)) for s, v in runs])
-        axes.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
-        axes.plot(x, values.mean(0), color=color, label=f"{label} ({len(runs)} seeds)")
-    references = reference_lines or {}
-    for i, (label, value) in enumerate(references.items()):
-        style = ("--", ":", "-.")[i % 3]
-        name = f"{label} ({value:.4g})"
-        axes.axhline(value, color="0.35", linestyle=style, linewidth=1.2, label=name)
-    if not drawn:
-        axes.text(0.5, 0.5, "no episode ended", ha="center", transform=axes.transAxes)
-    axes.set(title=title, xlabel="environment steps", ylabel=UNITS.get(y, y))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    if len(csvs) > 1 or seeds > 1 or references:
-        axes.legend(frameon=False)
-    png = Path(png)
-    png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=130)
-    return png
+            beneath = raw if window > 1 else None
+            lines.append(Line(label, x, smooth(raw, window), beneath=beneath, color=i))
+        elif runs:
+            x, values = on_common_steps([(s, smooth(v, window)) for s, v in runs])
+            band = values.min(0), values.max(0)
+            lines.append(Line(f"{label} ({len(runs)} seeds)", x, values.mean(0), band, color=i))
+    levels = {f"{label} ({value:.4g})": value for label, value in (reference_lines or {}).items()}
+    alone = len(csvs) == 1 and not levels and all(line.band is None for line in lines)
+    diagram = Diagram(title, lines, levels, ("environment steps", UNITS.get(y, y)))
+    return save_diagram(diagram, png, legend=None if alone else "")
 
 
 def read_column(path: Path | str, y: str) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps (n,) and the column (n,) of a `progress.csv`, without empty cells."""
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
+    """Environment steps (n,) and the column (n,) of a `progress.csv`, where both are finite.
+
+    Raises:
+        ValueError: If the file is no table, or lacks the column.
+        TeamError: If it is no plain file, or too large to be a table.
+    """
+    text = read_text(Path(path), most=_LARGEST)
+    whole = text[: text.rfind("\n") + 1]  # a process that was killed may leave half a row
+    reader = csv.reader(io.StringIO(whole, newline=""))
+    try:
+        columns = next(reader, [])
         if y not in columns or "env_steps" not in columns:
-            raise ValueError(f"{path} has no column {y!r} over 'env_steps'; it has {columns}.")
-        points = [(float(r["env_steps"]), float(r[y])) for r in reader if r[y]]
+            known = ", ".join(columns)
+            raise ValueError(f"{path} has no column {y!r} over 'env_steps'; it has {known:.2000}.")
+        at = columns.index("env_steps"), columns.index(y)
+        points = [
+            [float(row[i]) for i in at] for row in reader if len(row) > max(at) and row[at[1]]
+        ]
+    except csv.Error as problem:
+        raise ValueError(f"{path} is no table: {problem}.") from None
     steps, values = np.array(points).reshape(-1, 2).T
-    return steps, values
+    finite = np.isfinite(steps) & np.isfinite(values)
+    return steps[finite], values[finite]
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 from rllib_hetero.algorithms.checkpoint import connectors_of, export_policies
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import load_policies
+from rllib_hetero.reporting.names import env_id
 from rllib_hetero.reporting.playing import as_one_row, make_one
 from rllib_hetero.reporting.progress import Row
 from rllib_hetero.reporting.video import frame_of, record_episode, video_suffix
@@ -92,6 +93,6 @@ class Films:
             raise
         except Exception as error:
             raise TeamError(
-                f"video_every: the environment {self._config.env!r} cannot be filmed. {error} "
-                "Leave video_every (--video-every) out, or mend this."
+                f"video_every: the environment {env_id(self._config.env)!r} cannot be "
+                f"filmed. {error} Leave video_every (--video-every) out, or mend this."
             ) from error

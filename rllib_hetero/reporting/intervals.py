@@ -40,11 +40,14 @@ def interquartile_means(scores: np.ndarray, *, resamples: int = 2000, seed: int 
     Raises:
         MissingExtraError: If rliable is not installed.
     """
-    library, metrics = _rliable()
+    library, stats = _rliable()
 
     def iqm(tasks: np.ndarray) -> np.ndarray:
-        """(T,) from (seeds, 1, T): one task at a time, as returns of tasks do not compare."""
-        return np.array([metrics.aggregate_iqm(column) for column in np.moveaxis(tasks, -1, 0)])
+        """(T,) from (seeds, 1, T): one task at a time, as returns of tasks do not compare.
+
+        As rliable's `aggregate_iqm` of each of them, all at once.
+        """
+        return stats.trim_mean(tasks[:, 0], proportiontocut=0.25, axis=0)
 
     cube = scores[:, None, :]
     if len(scores) == 1:
@@ -65,7 +68,8 @@ def interquartile_means(scores: np.ndarray, *, resamples: int = 2000, seed: int 
 
 def _rliable() -> tuple[Any, Any]:
     try:
-        from rliable import library, metrics
+        from rliable import library
+        from scipy import stats
     except ImportError as error:
         raise MissingExtraError("rliable", extra="report") from error
-    return library, metrics
+    return library, stats

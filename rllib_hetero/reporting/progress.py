@@ -7,7 +7,9 @@ import logging
 import math
 import os
 import re
+from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ COLUMNS = (
 
 UPDATES_PER_S = "updates_per_s"
 EVALUATION = f"{EVALUATION_RESULTS}/{EPISODE_RETURN_MEAN}"
+
+_MOST_WAITING = 10_000  # rows that are kept while the disk is full
 
 _OF_RLLIB = re.compile(r"(num|episode|agent|module)_|time|sample$|weights_seq|.*(timer|connector)")
 
@@ -159,14 +163,22 @@ class ProgressFile:
     Columns that turn up later (evaluation, say) widen the table: the file is then written anew
     beside the old one and put in its place.
 
-    Where the disk is full, rows are kept and written as soon as there is room.
+    Where the disk is full, the latest rows are kept and written as soon as there is room. Nothing
+    else of the rows stays in memory, however long a training is.
+
+    Attributes:
+        last: The last row; None if there is none.
+        latest_return: The last mean return that is a number; NaN if there is none.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[Row] = []
+        self.last: Row | None = None
+        self.latest_return = math.nan
         self._columns: list[str] = []
-        self._behind = False  # rows are missing in the file, or half written
+        self._written = 0  # rows in the file
+        self._waiting: deque[Row] = deque(maxlen=_MOST_WAITING)
+        self._behind = False  # what follows the written rows may be half a row
 
     @classmethod
     def reopened(cls, path: Path, *, iterations: int) -> ProgressFile:
@@ -177,10 +189,12 @@ class ProgressFile:
             iterations: Of the checkpoint. Later rows are removed: they are trained again.
         """
         table = cls(path)
-        table.rows = [row for row in cls.rows_of(path) if row["iteration"] <= iterations]
-        if table.rows:
-            table._columns = list(table.rows[0])
-            table._rewrite()
+        rows = [row for row in cls.rows_of(path) if row["iteration"] <= iterations]
+        if rows:
+            table._columns, table._written, table._behind = list(rows[0]), len(rows), True
+            for row in rows:
+                table._note(row)
+            table.complete()
         else:
             path.unlink(missing_ok=True)
         return table
@@ -197,15 +211,10 @@ class ProgressFile:
         ]
 
     def write(self, row: Row) -> None:
-        self.rows.append(row)
-        new = [column for column in row if column not in self._columns]
-        self._columns += new
+        self._note(row)
+        self._waiting.append(row)
         try:
-            if new or self._behind:
-                self._rewrite()
-            else:
-                with self.path.open("a", newline="") as file:
-                    self._writer(file).writerow(_cells(row))
+            self._flush()
         except OSError as problem:
             self._behind = True
             logger.warning("%s was NOT written, and will be again: %s", self.path, problem)
@@ -216,15 +225,36 @@ class ProgressFile:
         Raises:
             OSError: If it cannot.
         """
-        if self._behind:
+        if self._behind or self._waiting:
+            self._flush()
+
+    def _note(self, row: Row) -> None:
+        self.last = row
+        value = row.get(EPISODE_RETURN_MEAN, math.nan)
+        if not math.isnan(value):
+            self.latest_return = value
+
+    def _flush(self) -> None:
+        new = {column: None for row in self._waiting for column in row}
+        added = [column for column in new if column not in self._columns]
+        self._columns += added
+        if added or self._behind:
             self._rewrite()
+        else:
+            with self.path.open("a", newline="") as file:
+                self._writer(file).writerows(map(_cells, self._waiting))
+        self._written += len(self._waiting)
+        self._waiting.clear()
 
     def _rewrite(self) -> None:
         beside = self.path.with_name(self.path.name + ".partial")
         with beside.open("w", newline="") as file:
             writer = self._writer(file)
             writer.writeheader()
-            writer.writerows(map(_cells, self.rows))
+            if self._written:
+                with self.path.open(newline="") as before:
+                    writer.writerows(islice(csv.DictReader(before), self._written))
+            writer.writerows(map(_cells, self._waiting))
         os.replace(beside, self.path)
         self._behind = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,16 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.reporting.checkpoints import Schedule, settle
+from rllib_hetero.reporting.lock import locked
 from rllib_hetero.reporting.progress import ProgressFile, env_steps_so_far
-from rllib_hetero.reporting.record import versions_and_commit, write_record
-from rllib_hetero.reporting.run import RunResult, raise_stop, train
+from rllib_hetero.reporting.record import parsed_record, versions_and_commit, write_record
+from rllib_hetero.reporting.run import (
+    RunResult,
+    algorithm,
+    raise_stop,
+    stopped_early,
+    train,
+)
 from rllib_hetero.reporting.session import StopSignals, running_ray
 from rllib_hetero.reporting.tracking import Tracking
 
@@ -47,28 +54,36 @@ def resume_training(
 
     Raises:
         TeamError: If the folder holds no run, or a run without a checkpoint.
+        FolderInUseError: If another process writes into it: the run goes on still.
     """
     folder = Path(folder).resolve()
-    record = read_record(folder, needs_checkpoint=True)
-    checkpoint = folder / "checkpoint"
-    target = env_steps or record["target_env_steps"]
-    schedule = Schedule(checkpoint_every, checkpoint_every_steps)
-    config = _config(checkpoint)
-    tracking = Tracking.of_record(config, record)
-    with running_ray(config), StopSignals() as stop:
-        algo = Algorithm.from_checkpoint(str(checkpoint))
+    read_record(folder)
+    with StopSignals() as stop:
         try:
-            path = folder / "progress.csv"
-            lost = _last_steps(path) - env_steps_so_far(algo)
-            table = ProgressFile.reopened(path, iterations=algo.training_iteration)
-            if not quiet:
-                print(_where(algo, lost), flush=True)
-            _note(record, algo, target, lost)
-            with tracking.following(folder, record, stop):
-                write_record(record, folder / "run.json")
-                result = train(algo, table, target, schedule, stop, tracking, quiet)
-        finally:
-            algo.stop()
+            with locked(folder):
+                # As whoever had the lock before has left it.
+                record = read_record(folder, needs_checkpoint=True)
+                checkpoint = folder / "checkpoint"
+                target = env_steps or record["target_env_steps"]
+                schedule = Schedule(checkpoint_every, checkpoint_every_steps)
+                config = _config(checkpoint)
+                tracking = Tracking.of_record(config, record)
+                restore = partial(Algorithm.from_checkpoint, str(checkpoint))
+                with running_ray(config), algorithm(restore) as algo:
+                    path = folder / "progress.csv"
+                    lost = _last_steps(path) - env_steps_so_far(algo)
+                    _note(record, algo, target, lost)
+                    with tracking.following(folder, record, stop):
+                        stop.begin()
+                        if not quiet:
+                            print(_where(algo, lost), flush=True)
+                        write_record(record, folder / "run.json")
+                        table = ProgressFile.reopened(path, iterations=algo.training_iteration)
+                        result = train(algo, table, target, schedule, stop, tracking, quiet)
+        except KeyboardInterrupt:
+            if not stop.early:
+                raise
+            result = stopped_early(folder, stop)
     if raise_when_stopped:
         raise_stop(result)
     return result
@@ -78,17 +93,16 @@ def read_record(folder: Path, *, needs_checkpoint: bool = False) -> dict[str, An
     """What `run.json` says.
 
     Raises:
-        TeamError: If the folder holds no run, or not the checkpoint that is needed.
+        TeamError: If the folder holds no run, `run.json` is not what a run writes, or the
+            checkpoint that is needed is not there.
     """
     try:
-        record = json.loads((folder / "run.json").read_text())
+        record = parsed_record(folder)
     except FileNotFoundError:
         raise TeamError(
             f"{folder} holds no run: run.json is missing. Give the folder that "
             "`python -m rllib_hetero train --out FOLDER` wrote."
         ) from None
-    except json.JSONDecodeError as problem:
-        raise TeamError(f"{folder / 'run.json'} is not a run's record: {problem}.") from None
     if needs_checkpoint and not settle(folder / "checkpoint"):
         raise TeamError(
             f"The run in {folder} ended before its first checkpoint: there is nothing to go on "

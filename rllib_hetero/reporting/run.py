@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rllib_hetero.reporting.checkpoints import Saver, Schedule, save
+from rllib_hetero.reporting.lock import locked
+from rllib_hetero.reporting.names import as_file_name, env_id, env_name
 from rllib_hetero.reporting.progress import (
     ProgressFile,
-    Row,
     clock,
     env_steps_of,
     env_steps_so_far,
@@ -34,7 +35,8 @@ class RunResult:
         folder: The run's folder; everything below lies in it.
         csv: `progress.csv`, one row per iteration.
         curve: `curve.png`.
-        checkpoint: For `load_policies` and `Algorithm.from_checkpoint`.
+        checkpoint: For `load_policies` and `Algorithm.from_checkpoint`; not there if a signal came
+            before the training began.
         episode_return_mean: The latest mean team return; NaN if no episode ended.
         env_steps: Environment steps sampled.
         seconds: Wall-clock seconds of training, those before a resume included.
@@ -70,7 +72,7 @@ def run_training(
     Prints a line per iteration. Writes `run.json` (settings, versions) at the start,
     `progress.csv` row by row, `checkpoint/` and `curve.png` at the end. SIGINT (Ctrl-C) or
     SIGTERM ends the training after the current iteration, with checkpoint and curve; a second
-    one ends it at once.
+    one, and one before the training has begun, ends it at once.
 
     Args:
         config: The algorithm's config. It is copied, and not changed.
@@ -91,6 +93,7 @@ def run_training(
 
     Raises:
         FileExistsError: If the folder holds a run already.
+        FolderInUseError: If another process writes into it.
         MissingExtraError: If a tracker's library, or what films need, is not installed.
         TeamError: If there is no such tracker, or the environment cannot be filmed.
         KeyboardInterrupt: After SIGINT, when all is written.
@@ -99,26 +102,56 @@ def run_training(
             table and last whole checkpoint stay. One in between that fails is a warning.
     """
     folder = Path(out).resolve()
-    if (folder / "progress.csv").exists():
-        raise FileExistsError(f"{folder} holds a run already. Choose another `out`.")
+    _refuse_a_run(folder)
     schedule = Schedule(checkpoint_every, checkpoint_every_steps)
     tracking = Tracking(config, track, video_every)
     folder.mkdir(parents=True, exist_ok=True)
-    with running_ray(config), StopSignals() as stop:
-        algo = config.build_algo()
+    with StopSignals() as stop:
         try:
-            record = record_of(algo, env_steps=env_steps)
-            with tracking.following(folder, record, stop):
-                write_record(record, folder / "run.json")
-                if schedule.steps:  # from now on, the run can be resumed
-                    save(algo, folder / "checkpoint")
-                table = ProgressFile(folder / "progress.csv")
-                result = train(algo, table, env_steps, schedule, stop, tracking, quiet)
-        finally:
-            algo.stop()
+            with locked(folder):
+                _refuse_a_run(folder)  # which may have come and gone meanwhile
+                with running_ray(config), algorithm(config.build_algo) as algo:
+                    record = record_of(algo, env_steps=env_steps)
+                    with tracking.following(folder, record, stop):
+                        stop.begin()
+                        write_record(record, folder / "run.json")
+                        if schedule.steps:  # from now on, the run can be resumed
+                            save(algo, folder / "checkpoint")
+                        table = ProgressFile(folder / "progress.csv")
+                        result = train(algo, table, env_steps, schedule, stop, tracking, quiet)
+        except KeyboardInterrupt:
+            if not stop.early:
+                raise
+            result = stopped_early(folder, stop)
     if raise_when_stopped:
         raise_stop(result)
     return result
+
+
+def _refuse_a_run(folder: Path) -> None:
+    if (folder / "progress.csv").exists():
+        raise FileExistsError(f"{folder} holds a run already. Choose another `out`.")
+
+
+@contextmanager
+def algorithm(make: Callable[[], Any]) -> Iterator[Any]:
+    """Makes an algorithm, and ends its actors however its use ends."""
+    algo = make()
+    try:
+        yield algo
+    finally:
+        algo.stop()
+
+
+def stopped_early(folder: Path, stop: StopSignals) -> RunResult:
+    """What a run has come to that a signal ended before its first iteration."""
+    rows = ProgressFile.rows_of(folder / "progress.csv")  # of before, where it was to be resumed
+    return RunResult(
+        folder, folder / "progress.csv", folder / "curve.png", folder / "checkpoint",
+        rows[-1]["episode_return_mean"] if rows else math.nan,
+        int(rows[-1]["env_steps"]) if rows else 0,
+        stopped_by=stop.received,
+    )  # fmt: skip
 
 
 def raise_stop(result: RunResult) -> None:
@@ -129,18 +162,10 @@ def raise_stop(result: RunResult) -> None:
         raise SystemExit(128 + result.stopped_by)
 
 
-def env_name(config: Any) -> str:
-    """What is trained on, by its settings ("HalfCheetah-6x1", "3m"), or as Ray calls it."""
-    options = config.env_config or {}
-    given = [
-        str(options[key]) for key in ("scenario", "game", "map", "agent_conf") if key in options
-    ]
-    return "-".join(given) or str(config.env)
-
-
 def free_folder(config: Any) -> Path:
     """results/<algo>-<env>-s<seed>, with a number behind it if that holds a run already."""
-    name = f"{config.algo_class.__name__}-{env_name(config)}-s{config.seed}".lower()
+    task = env_name(config.env, config.env_config)
+    name = as_file_name(f"{config.algo_class.__name__}-{task}-s{config.seed}")
     folder, number = Path("results") / name, 1
     while (folder / "progress.csv").exists():
         number += 1
@@ -171,10 +196,12 @@ def train(
     say = (lambda text: None) if quiet else _say
     folder = table.path.parent
     convention = return_convention(algo.config)
-    say(f"{algo.__class__.__name__} on {algo.config.env}; {convention}; writing to {folder}")
+    say(
+        f"{algo.__class__.__name__} on {env_id(algo.config.env)}; {convention}; writing to {folder}"
+    )
     checkpoint = folder / "checkpoint"
     iteration, steps = algo.training_iteration, env_steps_so_far(algo)
-    first_steps, first_s = steps, table.rows[-1]["wall_s"] if table.rows else 0.0
+    first_steps, first_s = steps, table.last["wall_s"] if table.last else 0.0
     saver = Saver(checkpoint, schedule, iteration if schedule.steps or iteration else None)
     now = time.perf_counter()
     start = now - first_s
@@ -197,7 +224,7 @@ def train(
         tracking.log(row, algo)
     saver.at_the_end(algo, iteration)
     table.complete()
-    latest = _latest_return(table.rows)
+    latest = table.latest_return
     result = RunResult(
         folder, table.path, folder / "curve.png", checkpoint, latest, steps,
         seconds=now - start, stopped_by=stop.received, failed_checkpoints=saver.failures,
@@ -218,20 +245,15 @@ def _say(text: str) -> None:
         print(text, flush=True)
 
 
-def _latest_return(rows: list[Row]) -> float:
-    returns = [row["episode_return_mean"] for row in rows]
-    return next((x for x in reversed(returns) if not math.isnan(x)), math.nan)
-
-
 def _draw(algo: Any, result: RunResult) -> None:
     # Here, so that `python -m rllib_hetero.reporting.curve` finds its module not yet imported.
     from rllib_hetero.reporting.curve import read_column, save_curves
 
     points = len(read_column(result.csv, "episode_return_mean")[0])
-    name = algo.__class__.__name__
+    name, config = algo.__class__.__name__, algo.config
     save_curves(
         {name: [result.csv]},
         result.curve,
-        title=f"{name}, {env_name(algo.config)}, seed {algo.config.seed}",
+        title=f"{name}, {env_name(config.env, config.env_config)}, seed {config.seed}",
         window=points // 20 | 1,  # odd, so centred
     )

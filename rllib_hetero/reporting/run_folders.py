@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.reporting.curve import read_column
+from rllib_hetero.reporting.names import task_name
 from rllib_hetero.reporting.resume import read_record
-from rllib_hetero.reporting.run import env_name
 
-_NAMED_BY = ("scenario", "game", "map", "agent_conf")  # what `env_name` is made of
 _OF_A_SEED = ("seed", "update_order_seed")
 
 
@@ -30,9 +28,12 @@ class Run:
         task: Which of its tasks, with every setting: "simple_spread (max_cycles=25)".
         algo: The algorithm's name.
         seed: As text; the folder's name where none was set.
-        settings: The recorded settings that all seeds of a comparison should share.
+        settings: The recorded settings, without seeds.
         steps: (n,) environment steps.
         values: (n,) the metric there.
+        label: The user's name for what it is a seed of; None for none.
+        returns: How the team's return is counted, in words; "" where it is not known.
+        versions: Of the packages that it was made with.
     """
 
     folder: Path
@@ -43,10 +44,13 @@ class Run:
     settings: dict[str, Any]
     steps: np.ndarray
     values: np.ndarray
+    label: str | None = None
+    returns: str = ""
+    versions: Mapping[str, Any] = field(default_factory=dict)
 
 
 Groups = dict[tuple[str, str], dict[str, list[Run]]]
-"""(environment, task) to algorithm to its runs."""
+"""(environment, task) to the name of a setting (an algorithm, with what is special) to its runs."""
 
 
 def column_of(metric: str) -> str:
@@ -54,63 +58,87 @@ def column_of(metric: str) -> str:
     return metric.removeprefix("env_runners/").replace("evaluation/env_runners/", "evaluation/")
 
 
-def read_run(folder: Path, metric: str) -> Run:
+def read_run(folder: Path, metric: str, *, label: str | None = None) -> Run:
     """Reads one run.
+
+    Args:
+        folder: The run's.
+        metric: A column of `progress.csv`.
+        label: The user's name for what it is a seed of.
 
     Raises:
         TeamError: If the folder holds no run, or not a single value of the metric.
         ValueError: If its table lacks the metric. The message lists what it has.
     """
     record = read_record(folder)
-    if not (folder / "progress.csv").exists():
-        raise TeamError(f"{folder} holds no finished iteration: progress.csv is missing.")
-    steps, values = read_column(folder / "progress.csv", column_of(metric))
+    try:
+        steps, values = read_column(folder / "progress.csv", column_of(metric))
+    except FileNotFoundError:
+        raise TeamError(f"{folder} holds no finished iteration: progress.csv is missing.") from None
     if not len(steps):
         raise TeamError(f"{folder}: no iteration has a value of {metric!r}. Leave this run out.")
+    if np.any(np.diff(steps) <= 0):
+        raise TeamError(
+            f"{folder}: the steps in progress.csv go back, as where two trainings write into one "
+            "folder. Leave this run out."
+        )
     settings = dict(record["config"])
     seed = settings.get("seed")
     for name in _OF_A_SEED:
         settings.pop(name, None)
+    env = record["env"]
     return Run(
-        folder, str(record["env"]), _task(record), record["algorithm"],
-        folder.name if seed is None else str(seed), settings, steps, values,
+        folder, env, task_name(env, record["env_config"]), record["algorithm"],
+        folder.name if seed is None else str(seed), settings, steps, values, label,
+        str(record.get("return_convention", ""))[:100], record.get("versions", {}),
     )  # fmt: skip
 
 
-def grouped(runs: Sequence[Run]) -> Groups:
-    """The runs by task and algorithm, each group in the order of its seeds.
+def grouped(
+    runs: Sequence[Run], name: Callable[[str, Sequence[Sequence[Run]]], list[str]]
+) -> Groups:
+    """The runs by task and setting, each group in the order of its seeds.
+
+    Seeds of one setting are runs of one algorithm that differ in nothing but their seeds, or that
+    the user gave one label.
+
+    Args:
+        runs: All of them.
+        name: Gives the settings of one algorithm their names.
 
     Raises:
         TeamError: If two runs of a group have the same seed.
     """
-    groups: Groups = {}
+    tasks: dict[tuple[str, str], dict[tuple[str, ...], list[Run]]] = {}
     for run in runs:
-        group = groups.setdefault((run.env, run.task), {}).setdefault(run.algo, [])
-        for other in group:
-            if other.seed == run.seed:
-                raise TeamError(
-                    f"{other.folder} and {run.folder} are both {run.algo} on {run.task} with seed "
-                    f"{run.seed}: they would count twice. Leave one out."
-                )
-        group.append(run)
-    for by_algo in groups.values():
-        for group in by_algo.values():
+        tasks.setdefault((run.env, run.task), {}).setdefault(_key(run), []).append(run)
+    groups: Groups = {}
+    for task, by_key in tasks.items():
+        for group in by_key.values():
+            _refuse_repeated_seeds(group)
             group.sort(key=lambda run: (len(run.seed), run.seed))
+        names: dict[tuple[str, ...], str] = {}
+        for algo in dict.fromkeys(key[0] for key in by_key if len(key) > 1):
+            of_algo = [key for key in by_key if len(key) > 1 and key[0] == algo]
+            named = name(algo, [by_key[key] for key in of_algo])
+            names |= dict(zip(of_algo, named, strict=True))
+        groups[task] = {names.get(key, key[0]): group for key, group in by_key.items()}
     return groups
 
 
-def differing(runs: Sequence[Run]) -> list[str]:
-    """The recorded settings that are not the same in all these runs."""
-    names = sorted({name for run in runs for name in run.settings})
-    return [
-        name
-        for name in names
-        if len({json.dumps(run.settings.get(name), sort_keys=True) for run in runs}) > 1
-    ]
+def _key(run: Run) -> tuple[str, ...]:
+    if run.label is not None:
+        return (run.label,)
+    return run.algo, json.dumps(run.settings, sort_keys=True)
 
 
-def _task(record: dict[str, Any]) -> str:
-    config = record["env_config"]
-    name = env_name(SimpleNamespace(env=record["env"], env_config=config))
-    rest = [f"{k}={json.dumps(v)}" for k, v in sorted(config.items()) if k not in _NAMED_BY]
-    return f"{name} ({', '.join(rest)})" if rest else name
+def _refuse_repeated_seeds(group: Sequence[Run]) -> None:
+    seen: dict[str, Run] = {}
+    for run in group:
+        other = seen.setdefault(run.seed, run)
+        if other is not run:
+            raise TeamError(
+                f"{other.folder} and {run.folder} are both {run.label or run.algo} on {run.task} "
+                f"with seed {run.seed}: they would count twice. Leave one out, or give them "
+                "different labels."
+            )

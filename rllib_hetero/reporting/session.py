@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -14,6 +15,8 @@ from ray.tune import register_env
 
 from rllib_hetero.envs import register_environments
 from rllib_hetero.runners.env_creator import env_creator
+
+_SAME_S = 1.0  # seconds within which two signals are one wish
 
 
 @contextmanager
@@ -40,15 +43,29 @@ def running_ray(config: Any) -> Iterator[None]:
             register_env(config.env, creator)
 
 
-class StopSignals:
-    """Turns the first SIGINT or SIGTERM into a wish: `received`, read between iterations.
+class StoppedAtOnce(KeyboardInterrupt):
+    """A second signal: the process is to end now, and nothing is saved."""
 
-    Stopping in the middle of an update would leave agents of different iterations in the
-    checkpoint. Outside the main thread, where Python allows no handlers, it does nothing.
+
+class StopSignals:
+    """Turns the first SIGINT or SIGTERM into an end in order, at every moment of a run.
+
+    Until `begin` is called, there is nothing to save: it raises KeyboardInterrupt. From then on it
+    is a wish, `received`, that is read between iterations: stopping in the middle of an update
+    would leave agents of different iterations in the checkpoint. A second signal raises
+    `StoppedAtOnce` in any case. Outside the main thread, where Python allows no handlers, it does
+    nothing.
+
+    Attributes:
+        received: The first signal; None if none came.
+        early: Whether it came before `begin`, and no second one did.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.early = False
+        self._begun = False
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -62,8 +79,25 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _receive(self, number: int, frame: Any) -> None:
+    def begin(self) -> None:
+        """From now on a signal is a wish. One that came before, and was lost, is raised now."""
+        self._begun = True
         if self.received is not None:
             raise KeyboardInterrupt
-        self.received = number
-        os.write(2, b"Stopping after this iteration. Once more stops at once, unsaved.\n")
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if self.received is not None:
+            # A shell and a launcher may each hand on the same Ctrl-C.
+            if time.monotonic() - self._since < _SAME_S:
+                return
+            self.early = False
+            raise StoppedAtOnce
+        self.received, self._since = number, time.monotonic()
+        self._first(number)
+
+    def _first(self, number: int) -> None:
+        if not self._begun:
+            self.early = True
+            raise KeyboardInterrupt
+        with suppress(OSError):  # where nobody reads what is printed
+            os.write(2, b"Stopping after this iteration. Once more stops at once, unsaved.\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from contextlib import suppress
 
 from rllib_hetero.reporting.session import StopSignals
 
@@ -15,9 +15,10 @@ class StopSearch(StopSignals):
     Tune's own handling of SIGINT has to be off: it would hide the signal from us.
     """
 
-    def _receive(self, number: int, frame: Any) -> None:
-        if self.received is not None or not callable(signal.getsignal(signal.SIGUSR1)):
+    def _first(self, number: int) -> None:
+        if not callable(signal.getsignal(signal.SIGUSR1)):  # Tune does not run yet, or any more
+            self.early = True
             raise KeyboardInterrupt
-        self.received = number
-        os.write(2, b"Saving the search's state, then stopping. Once more stops at once.\n")
+        with suppress(OSError):
+            os.write(2, b"Saving the search's state, then stopping. Once more stops at once.\n")
         signal.raise_signal(signal.SIGUSR1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_hetero.reporting.comparison import short, table
+from rllib_hetero.reporting.comparison import escaped, short, table
 from rllib_hetero.reporting.intervals import interquartile_means
 from rllib_hetero.reporting.report import LAST
 from rllib_hetero.tuning.search import Plan, Search
@@ -170,12 +170,13 @@ def _grouped(trials: Sequence[Trial], key: Callable[[Trial], Any]) -> dict[Any, 
 def _row(task: str, algorithm: str, trials: list[Trial], plan: Plan) -> list[str]:
     best = best_of(trials, plan)
     if best is None:
-        return [task, algorithm, str(len(trials)), *["-"] * (len(HEADER) - 3)]
+        return [escaped(task), algorithm, str(len(trials)), *["-"] * (len(HEADER) - 3)]
     finals = np.array([t.final for t in best.trials])
     iqm, interval = _statistics(finals)
     return [
-        task, algorithm, str(best.num_trials), str(best.num_settings), _settings(best.trials),
-        str(len(finals)), short(min(t.steps for t in best.trials)), iqm, interval,
+        escaped(task), algorithm, str(best.num_trials), str(best.num_settings),
+        escaped(_settings(best.trials)), str(len(finals)),
+        short(min(t.steps for t in best.trials)), iqm, interval,
         f"{finals.mean():.2f}", f"{finals.min():.2f}", f"{finals.max():.2f}",
     ]  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +11,14 @@ from typing import Any
 from ray import tune
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
+from rllib_hetero.reporting.names import short_name, task_name
 from rllib_hetero.reporting.report import METRIC
-from rllib_hetero.reporting.run import env_name
 from rllib_hetero.tuning.progress import Progress
 from rllib_hetero.tuning.schedulers import asha, pbt
 from rllib_hetero.tuning.searchers import optuna_search, random_search
 from rllib_hetero.tuning.spaces import Space
 
 CHECKPOINTS = 20  # in a trial, unless the plan says otherwise
-_NAMED_BY = ("scenario", "game", "map", "agent_conf")  # what `env_name` is made of
 
 
 @dataclass(frozen=True)
@@ -77,14 +75,13 @@ class Search:
     @property
     def task(self) -> str:
         """The task with all its settings: "climbing (length=5)"."""
-        return task_of(self.config)
+        return task_name(self.config.env, self.config.env_config)
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         seed = f"-s{self.seeds[0]}" if self.plan.scheduler == "pbt" else ""
-        env = getattr(self.config.env, "__name__", self.config.env)
-        text = f"{self.algorithm}-{env}-{self.task}{seed}".lower()
+        text = f"{self.algorithm}-{short_name(self.config.env)}-{self.task}{seed}".lower()
         return re.sub(r"[^a-z0-9.]+", "-", text).strip("-")
 
     @property
@@ -184,13 +181,3 @@ class Search:
 def trial_name(trial: Any) -> str:
     """The algorithm, the seed and Tune's id: short, and fit for a folder's name."""
     return f"{trial.trainable_name}-s{trial.config.get('seed')}-{trial.trial_id}"
-
-
-def task_of(config: Any) -> str:
-    """What is trained on, with the settings that its short name leaves out."""
-    name = env_name(config)
-    if isinstance(config.env, type) and name == str(config.env):
-        name = config.env.__name__
-    rest = {k: v for k, v in (config.env_config or {}).items() if k not in _NAMED_BY}
-    shown = ", ".join(f"{k}={json.dumps(v, default=str)}" for k, v in sorted(rest.items()))
-    return f"{name} ({shown})" if rest else name

@@ -14,7 +14,10 @@ from typing import Any
 from ray import tune
 
 from rllib_hetero.errors import MissingExtraError, TeamError
-from rllib_hetero.reporting.record import SETTINGS, versions_and_commit, write_record
+from rllib_hetero.plain import as_plain
+from rllib_hetero.reporting.lock import locked
+from rllib_hetero.reporting.record import settings_of, versions_and_commit, write_record
+from rllib_hetero.reporting.redaction import without_secrets
 from rllib_hetero.reporting.session import running_ray
 from rllib_hetero.tuning.interrupt import StopSearch
 from rllib_hetero.tuning.progress import lost_env_steps
@@ -83,9 +86,15 @@ class Study:
 
         Raises:
             TeamError: If the folder holds a study, and `resume` is not set or it is another one.
+            FolderInUseError: If another process writes into it.
         """
         self.check_folder(resume=resume)
         self.out.mkdir(parents=True, exist_ok=True)
+        with locked(self.out):
+            return self._fit(resume=resume)
+
+    def _fit(self, *, resume: bool) -> StudyResult:
+        self.check_folder(resume=resume)  # another may have begun one meanwhile
         write_record(self._record(), self.out / RECORD)
         trials: list[Trial] = []
         most = max((s.config for s in self.searches), key=lambda c: c.num_env_runners)
@@ -123,14 +132,14 @@ class Study:
             )
 
     def _record(self) -> dict[str, Any]:
-        """As plain data. What JSON does not know becomes text."""
+        """As plain data, without credentials."""
         record = {
             **asdict(self.plan),
             "spaces": {s.name: {k: _range(v) for k, v in s.space.items()} for s in self.searches},
-            "configs": {s.name: _settings(s.config) for s in self.searches},
+            "configs": {s.name: settings_of(s.config) for s in self.searches},
             **versions_and_commit(),
         }
-        return json.loads(json.dumps(record, default=repr))
+        return without_secrets(as_plain(record))
 
     def _best(self, trials: Sequence[Trial]) -> dict[tuple[str, str], Best]:
         found = {}
@@ -236,10 +245,6 @@ def _range(domain: Any) -> Any:
     if hasattr(domain, "categories"):
         return list(domain.categories)
     return [type(domain.get_sampler()).__name__, domain.lower, domain.upper]
-
-
-def _settings(config: Any) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in SETTINGS if hasattr(config, name)}
 
 
 @contextmanager

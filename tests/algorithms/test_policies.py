@@ -30,7 +30,10 @@ from rllib_hetero.runners.actions import action_transform
 MIXED = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
 SHARED = {"agents": {"a": 4, "b": 4, "c": 4}}
 UNEVEN = {"agents": {"a": 4, "b": 4, "c": 4}, "actions": {"a": "uneven"}}
-GROUPED = {"agents": {3: 3, 7: 4, 11: 4}, "actions": {7: "discrete", 11: "discrete"}}
+GROUPED = {
+    "agents": dict(zip(np.array([3, 7, 11]), (3, 4, 4), strict=True)),  # ids of numpy's
+    "actions": {7: "discrete", 11: "discrete"},
+}
 CASES = {
     "HAPPO": ("HAPPO", MIXED, "none", {}),
     "MAPPO, shared": ("MAPPO", SHARED, "full", {}),
@@ -49,7 +52,9 @@ def saved(ray_local, tmp_path_factory):
     for case, (name, env_config, sharing, settings) in CASES.items():
         config = toys.small(toys.CONFIGS[name](), env_config=env_config)
         config.multi_agent(parameter_sharing=sharing).update_from_dict(settings)
-        algo = config.training(lr=0.05).build_algo()
+        # Numbers of numpy's are no reason that a checkpoint cannot be written after training.
+        given = {"hidden_sizes": [np.int64(16)], "actor_head_gain": np.float32(0.5)}
+        algo = config.training(lr=0.05).rl_module(model_config=given).build_algo()
         algo.train()
         algos[case] = algo, algo.save_to_path(tmp_path_factory.mktemp("checkpoint"))
     yield algos
@@ -424,6 +429,18 @@ def test_a_module_with_two_passes_acts_by_the_one_that_is_meant(tmp_path):
         for explore, best in ((False, logits.argmax()), (True, logits.argmin())):
             assert policies.act(x, explore=explore)["a"] == best
             assert policies.act_batch(["a", "a"], rows, explore=explore).tolist() == [best] * 2
+
+
+def test_what_cannot_be_written_is_told_and_refused(saved, tmp_path, caplog, monkeypatch):
+    algo, _ = saved["HAPPO"]
+    spec = algo.config.get_multi_rl_module_spec(inference_only=True)
+    spec.rl_module_specs["b"].model_config = {"activation": torch.tanh, "n": 3}
+    monkeypatch.setattr(type(algo.config), "get_multi_rl_module_spec", lambda *_, **__: spec)
+    for _ in range(2):
+        export_policies(algo, str(tmp_path), LocalFileSystem())
+    assert caplog.text.count("model_config of 'b'.activation cannot be written") == 1
+    with pytest.raises(TeamError, match=r"lack model_config of 'b'\.activation: what is no plain"):
+        load_policies(tmp_path)
 
 
 def test_weights_that_do_not_fit_are_an_error_of_one_kind(saved, tmp_path):

@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -133,10 +134,51 @@ def test_a_table_is_reopened_at_the_checkpoint(tmp_path):
     path.write_text("iteration,env_steps,x\n1,40,\n2,80,0.5\n3,120,0.7\n4,16")
     assert ProgressFile.rows_of(path)[-1]["env_steps"] == 120
     table = ProgressFile.reopened(path, iterations=2)
-    assert [row["env_steps"] for row in table.rows] == [40, 80]
-    assert math.isnan(table.rows[0]["x"])
+    assert [row["env_steps"] for row in ProgressFile.rows_of(path)] == [40, 80]
+    assert math.isnan(ProgressFile.rows_of(path)[0]["x"])
+    assert table.last == {"iteration": 2, "env_steps": 80, "x": 0.5}
     table.write({"iteration": 3, "env_steps": 120, "x": 0.9})
     assert path.read_text() == "iteration,env_steps,x\n1,40,\n2,80,0.5\n3,120,0.9\n"
-    assert ProgressFile.reopened(path, iterations=0).rows == []
+    assert ProgressFile.reopened(path, iterations=0).last is None
     assert not path.exists()
-    assert ProgressFile.reopened(path, iterations=5).rows == []
+    assert ProgressFile.reopened(path, iterations=5).last is None
+
+
+def test_a_row_that_was_half_written_is_written_whole(tmp_path, monkeypatch):
+    path = tmp_path / "progress.csv"
+    table = ProgressFile(path)
+    table.write({"iteration": 1, "x": 0.5})
+
+    def half(*args, **kwargs):
+        """A disk that is full in the middle of a row."""
+        with open(path, "a") as file:
+            file.write("2,0.6\n3,0")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", half)
+        for i in (2, 3):
+            table.write({"iteration": i, "x": i / 10})
+    table.write({"iteration": 4, "x": 0.7})
+    assert path.read_text() == "iteration,x\n1,0.5\n2,0.2\n3,0.3\n4,0.7\n"
+
+
+def test_the_memory_of_a_table_does_not_grow_with_its_rows(tmp_path):
+    table = ProgressFile(tmp_path / "progress.csv")
+    row = {f"learner/agent_{i}/metric": 0.1 * i for i in range(50)}
+    table.write({"iteration": 0, **row})
+
+    def held(start):
+        tracemalloc.start()
+        for i in range(start, start + 200):
+            table.write({"iteration": i, "episode_return_mean": math.nan, **dict(row)})
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return size
+
+    held(1)
+    assert held(201) < 100 * len(row) * 8  # half of what the rows' numbers alone would take
+    assert len(ProgressFile.rows_of(table.path)) == 401
+    table.write({"iteration": 401, "new": 1.0})
+    rows = ProgressFile.rows_of(table.path)
+    assert len(rows) == 402 and rows[7]["learner/agent_3/metric"] == row["learner/agent_3/metric"]

@@ -11,7 +11,7 @@ optuna    Settings are proposed by what earlier trials have come to. Each propos
 
 How to run this script
 ----------------------
-`pip install 'rllib_hetero[optuna,report]'`, then
+`pip install -e '.[optuna,report]'`, then
 `python tuned_examples/tune/climbing.py --method pbt --out results/pbt`
 
 After the driver was killed, the same line with `--resume` goes on. The folder then holds
