@@ -39,6 +39,7 @@ class TeamAlgorithm(Algorithm):
             resumed run samples it anew.
     """
 
+    config: Any
     eval_env_runner_group: EnvRunnerGroup | None
     rollouts_ahead: RolloutsAhead | None = None
 

@@ -31,6 +31,8 @@ class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     nature are made singly, and stepped one after another.
     """
 
+    config: Any
+
     @override(MultiAgentEnvRunner)
     def make_env(self) -> None:
         given = self.config
