@@ -77,7 +77,9 @@ def _fixed_edges(peers: list[str], graph: Any, seed: int) -> Edges:
     elif hasattr(graph, "edges") and hasattr(graph, "nodes"):
         unknown = set(graph.nodes()) - set(peers)
         if unknown:
-            raise ValueError(f"the graph has the nodes {sorted(map(str, unknown))}; there are only {peers}")
+            raise ValueError(
+                f"the graph has the nodes {sorted(map(str, unknown))}; there are only {peers}"
+            )
         pairs = graph.edges()
     else:
         raise ValueError(f"a topology is one of {TOPOLOGIES} or a networkx graph, got {graph!r}")

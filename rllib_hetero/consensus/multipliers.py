@@ -186,7 +186,10 @@ class Consensus:
         signs = torch.Generator().manual_seed(seed)
         size = (len(self.multiplier),)
         return [
-            float(self.multiplier.cpu() @ (2.0 * torch.randint(2, size, generator=signs) - 1.0).double())
+            float(
+                self.multiplier.cpu()
+                @ (2.0 * torch.randint(2, size, generator=signs) - 1.0).double()
+            )
             for _ in range(count)
         ]
 

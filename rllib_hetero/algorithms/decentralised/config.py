@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
@@ -19,7 +20,8 @@ from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.consensus.graphs import Topology, largest_disagreement
 from rllib_hetero.consensus.intervals import Intervals
-from rllib_hetero.consensus.multipliers import MODES, MULTIPLIERS, STABLE
+from rllib_hetero.consensus.multipliers import MODES, MULTIPLIERS, STABLE, Consensus
+from rllib_hetero.consensus.shared_part import SharedPart
 from rllib_hetero.replay import bytes_needed, check_memory, free_memory
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 from rllib_hetero.team import ModuleID
@@ -200,6 +202,21 @@ class DecentralisedConfig(TeamConfig):
         lr = self.lr if self.critic_lr is None else self.critic_lr
         return max(y for _, y in lr) if isinstance(lr, (list, tuple)) else lr
 
+    def new_consensus(self, shared: SharedPart) -> Consensus:
+        """One member's multipliers and average."""
+        return Consensus(
+            shared,
+            mode=self.consensus_mode,
+            beta=self.consensus_beta,
+            pull=self.consensus_pull,
+            multipliers=self.multipliers,
+        )
+
+    @property
+    def sends_policies(self) -> bool:
+        """Whether members need the others' actors, which are then sent with each round."""
+        return False
+
     # ---- what a family supplies -------------------------------------------------------------
 
     def get_member_class(self) -> type[Member]:
@@ -208,10 +225,6 @@ class DecentralisedConfig(TeamConfig):
 
     def new_store(self, device: Any) -> Store:
         """Where a host keeps what was sampled."""
-        raise NotImplementedError
-
-    def updates_due(self, env_steps: int) -> int:
-        """How many updates belong to so many environment steps since learning could start."""
         raise NotImplementedError
 
     # ---- bad input --------------------------------------------------------------------------
@@ -332,7 +345,7 @@ class DecentralisedConfig(TeamConfig):
         return AgentLearnerGroup(self.copy())
 
 
-class ReplayingConfig(DecentralisedConfig, OffPolicyConfig):
+class ReplayingConfig(OffPolicyConfig, DecentralisedConfig):
     """Settings of decentralised agents that learn from replays, one in each host.
 
     Every host keeps what everybody may read, and the rewards of its own members only. Its
@@ -370,8 +383,13 @@ class ReplayingConfig(DecentralisedConfig, OffPolicyConfig):
 
     @override(OffPolicyConfig)
     def _check_replay_memory(self) -> None:
+        machines = 1
+        if ray.is_initialized():
+            machines = max(1, sum(node["Alive"] for node in ray.nodes()))
         needed = bytes_needed(
-            self.layout, self.replay_buffer_config["capacity"], self.num_envs,
+            self.layout,
+            self.replay_buffer_config["capacity"],
+            self.num_envs,
             **self.replay_settings(),
-        )  # fmt: skip
-        check_memory(needed * len(self.hosts), free_memory())
+        )
+        check_memory(needed * math.ceil(len(self.hosts) / machines), free_memory())
