@@ -480,7 +480,7 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     def set_state(self, state: StateDict) -> None:
         weights = fetch(state.get(COMPONENT_RL_MODULE))
         if weights is not None:
-            # Agents that learn apart send theirs by reference; those of a lost one stay as they are.
+            # Agents that learn apart send theirs by reference. Those of a lost one do not come.
             known = {m: fetch(x) for m, x in weights.items()}
             known = {m: x for m, x in known.items() if x is not None}
             state = {**state, COMPONENT_RL_MODULE: known}

@@ -47,6 +47,7 @@ class DecentralisedConfig(TeamConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.num_learners = 0
+        self.num_steps_sampled_before_learning_starts = 0
         self.consensus_mode = "pdhg_decoupled"
         self.consensus_beta = 1.0
         self.consensus_pull = 0.3

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,9 +152,11 @@ class AgentLearnerGroup(LearnerGroup):
         return end, frozenset(), set()
 
     def _learn(
-        self, plan: dict[str, Any], publish: set[ModuleID] | None = None,
-        send_policies: set[ModuleID] | None = None,
-    ) -> list[Report]:  # fmt: skip
+        self,
+        plan: dict[str, Any],
+        publish: Collection[ModuleID] = (),
+        send_policies: Collection[ModuleID] = (),
+    ) -> list[Report]:
         self._poll()
         calls = {}
         for k in self._free():
@@ -163,10 +165,8 @@ class AgentLearnerGroup(LearnerGroup):
                 **plan,
                 mixing=self._mixing.pop(k, Mixing()),
                 lost=tuple(sorted(seat.lost)),
-                publish=tuple(m for m in seat.members if publish and m in publish),
-                send_policies=tuple(
-                    m for m in seat.members if send_policies and m in send_policies
-                ),
+                publish=tuple(m for m in seat.members if m in publish),
+                send_policies=tuple(m for m in seat.members if m in send_policies),
             )
             seat.lost = set()
         self._mixing = {}
@@ -225,9 +225,7 @@ class AgentLearnerGroup(LearnerGroup):
         log = {
             "num_updates_lifetime": self.num_updates,
             "rounds_lifetime": self._rounds,
-            "live_peers": sum(
-                len(self._seats[k].members) for k in self._free() if self._seats[k].back
-            ),
+            "live_peers": sum(len(seat.members) for seat in self._seats if seat.free and seat.back),
             "late_answers_lifetime": self._late,
             "agent_learner_restarts": self._restarts,
             "messages_lifetime": self._traffic.messages,

@@ -247,9 +247,8 @@ class Host:
 
     def save(self, path: str, filesystem: Any, previous: str | None) -> dict[str, Any] | None:
         """Writes its part of a checkpoint; see `files.write`."""
-        return files.write(
-            self._states(), self._policies(), self._store, path, filesystem, previous
-        )
+        store = self._store if self._store.in_checkpoint else None
+        return files.write(self._states(), self._policies(), store, path, filesystem, previous)
 
     def restore(self, path: str, filesystem: Any, with_store: bool) -> tuple[list[ModuleID], bool]:
         """Reads its part of a checkpoint.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -102,10 +103,8 @@ class ActorSeat(Seat):
             return None
 
     def close(self) -> None:
-        try:
+        with suppress(RayError):  # Lost, or late.
             ray.get(self._host.close.remote(), timeout=5)
-        except RayError:
-            pass  # Lost, or late.
         ray.kill(self._host)
 
 

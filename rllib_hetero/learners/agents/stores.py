@@ -9,6 +9,9 @@ from rllib_hetero.replay import JointReplay, uniform
 from rllib_hetero.replay.homes import first_column
 from rllib_hetero.runners.fragment import TeamFragment
 
+SMALL = 1_000_000_000
+"""Bytes of all hosts' replays that are put into checkpoints unless told otherwise."""
+
 
 class Store(Protocol):
     """What a host asks of it. Rewards of agents that are not the host's are NaN."""
@@ -23,6 +26,10 @@ class Store(Protocol):
     @property
     def ready(self) -> bool:
         """Whether there is enough for an update."""
+
+    @property
+    def in_checkpoint(self) -> bool:
+        """Whether it belongs into a checkpoint."""
 
     def draw(self, seed: tuple[int, ...]) -> Any:
         """One minibatch; the same rows for the same seed."""
@@ -65,6 +72,14 @@ class ReplayStore:
         config = self._config
         least = min(config.num_steps_sampled_before_learning_starts, self._replay.capacity)
         return self.rows >= max(1, least)
+
+    @property
+    def in_checkpoint(self) -> bool:
+        wanted = self._config.replay_in_checkpoint
+        if wanted is None:
+            held = self._replay.nbytes * self.rows // self._replay.capacity
+            return held * len(self._config.hosts) <= SMALL
+        return wanted
 
     def draw(self, seed: tuple[int, ...]) -> Any:
         config = self._config
