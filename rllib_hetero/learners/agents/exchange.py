@@ -84,7 +84,7 @@ class Outcome:
         metrics: Member to name to number.
         projections: Member to `Consensus.projections`.
         policies: Member to a reference to its policy.
-        rows: Steps in the host's store.
+        rows: Steps in the host's replay.
     """
 
     metrics: dict[ModuleID, dict[str, float]]

@@ -2,7 +2,7 @@
 
 <checkpoint>/agents/<member>.pt          all that a member is
 <checkpoint>/policies/<member>.pt        its policy, in a form that needs no Ray to read
-<checkpoint>/agents/<first member>.replay/    what the host has of samples
+<checkpoint>/agents/<first member>.replay/    the host's replay
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow.fs
 import torch
 
 from rllib_hetero.policies import FOLDER as POLICIES
+from rllib_hetero.replay import JointReplay
 from rllib_hetero.team import ModuleID
 
 AGENTS = "agents"
@@ -28,7 +29,7 @@ AGENTS = "agents"
 def write(
     states: Mapping[ModuleID, Any],
     policies: Mapping[ModuleID, dict[str, np.ndarray]],
-    store: Any,
+    replay: JointReplay | None,
     path: str,
     filesystem: Any,
     previous: str | None,
@@ -38,14 +39,14 @@ def write(
     Args:
         states: Member to its state.
         policies: Member to its policy.
-        store: The host's; None: it is not to be written.
+        replay: The host's; None: it is not to be written.
         path: The checkpoint's folder, on the filesystem.
         filesystem: The pyarrow filesystem.
-        previous: An earlier checkpoint of the run, to whose files those of the store may be linked.
+        previous: An earlier checkpoint of the run, to whose files the replay's may be linked.
 
     Returns:
         None if all was written. Else the bytes of the files by their names within the checkpoint,
-        without the store's, of which there may be any number.
+        without the replay's, of which there may be any number.
     """
     local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
     contents = {f"{AGENTS}/{m}.pt": _bytes_of(state) for m, state in states.items()}
@@ -55,15 +56,15 @@ def write(
     if local and not os.path.isdir(path):
         return contents
     write_contents(contents, path, filesystem)
-    if store is None:
+    if replay is None:
         return None
-    folder = _store_folder(path, next(iter(states)))
+    folder = _replay_folder(path, next(iter(states)))
     if local:
-        before = _store_folder(previous, next(iter(states))) if previous else ""
-        store.save(Path(folder), Path(before) if os.path.isdir(before) else None)
+        before = _replay_folder(previous, next(iter(states))) if previous else ""
+        replay.save(Path(folder), Path(before) if os.path.isdir(before) else None)
     else:
         with tempfile.TemporaryDirectory() as beside:
-            store.save(Path(beside), None)
+            replay.save(Path(beside), None)
             filesystem.create_dir(folder, recursive=True)
             pyarrow.fs.copy_files(beside, folder, destination_filesystem=filesystem)
     return None
@@ -90,21 +91,21 @@ def read_states(
     return states
 
 
-def read_store(first: ModuleID, store: Any, path: str, filesystem: Any) -> bool:
-    """Reads a host's samples by the id of its first member; False if there are none."""
-    folder = _store_folder(path, first)
+def read_replay(first: ModuleID, replay: JointReplay, path: str, filesystem: Any) -> bool:
+    """Reads a host's replay, by the id of its first member; False if there is none."""
+    folder = _replay_folder(path, first)
     if filesystem.get_file_info(folder).type != pyarrow.fs.FileType.Directory:
         return False
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        store.restore(Path(folder))
+        replay.restore(Path(folder))
         return True
     with tempfile.TemporaryDirectory() as beside:
         pyarrow.fs.copy_files(folder, beside, source_filesystem=filesystem)
-        store.restore(Path(beside))
+        replay.restore(Path(beside))
     return True
 
 
-def _store_folder(path: str, first: ModuleID) -> str:
+def _replay_folder(path: str, first: ModuleID) -> str:
     return f"{path}/{AGENTS}/{first}.replay"
 
 

@@ -72,6 +72,7 @@ class AgentLearnerGroup(LearnerGroup):
         except Exception:
             self.shutdown()
             raise
+        self._exchange_policies = any(d.exchanges_policies for d in self._descriptions.values())
         self._policies = {m: d.policy for m, d in self._descriptions.items()}
         self._shared_bytes = {m: d.shared_bytes for m, d in self._descriptions.items()}
         self._policy_bytes = {m: d.policy_bytes for m, d in self._descriptions.items()}
@@ -101,7 +102,7 @@ class AgentLearnerGroup(LearnerGroup):
                 )
 
     def _tell_policies(self) -> None:
-        if self.config.sends_policies:
+        if self._exchange_policies:
             self._ask(range(len(self._seats)), "hear", self._policies, patience_s=None)
             self._count_policies(self._members)
 
@@ -146,7 +147,7 @@ class AgentLearnerGroup(LearnerGroup):
             edges = among(self._topology.edges(number), due) if due else frozenset()
             if self.config.shared == "none":
                 edges = frozenset()
-            senders = set(due) if self.config.sends_policies else set()
+            senders = set(due) if self._exchange_policies else set()
             if edges or senders:
                 return number, edges, senders
         return end, frozenset(), set()
@@ -357,7 +358,7 @@ class AgentLearnerGroup(LearnerGroup):
 
         Returns:
             The members whose states are not in it, because their hosts are lost or late; and
-            whether all the samples are.
+            whether all replays are.
         """
         filesystem, path = _locate(path, filesystem)
         answers = self._ask(self._free(), "save", path, filesystem, previous, patience_s=None)
@@ -375,11 +376,11 @@ class AgentLearnerGroup(LearnerGroup):
 
         Returns:
             The members of which there is no state, which get a neighbour's shared part; and
-            whether every host has its samples. None has, if agents shared actors otherwise.
+            whether every host has its replay. None has, if agents shared actors otherwise.
         """
         filesystem, path = _locate(path, filesystem)
-        with_store = self._saved_hosts == self.config.hosts
-        args = (path, filesystem, with_store)
+        with_replay = self._saved_hosts == self.config.hosts
+        args = (path, filesystem, with_replay)
         answers = self._ask(range(len(self._seats)), "restore", *args, patience_s=None)
         missing = [m for absent, _ in answers.values() for m in absent]
         if missing and len(missing) < len(self._members):
@@ -391,7 +392,7 @@ class AgentLearnerGroup(LearnerGroup):
         for answer in policies.values():
             self._policies |= answer
         self._mixing = {}
-        return missing, with_store and all(here for _, here in answers.values())
+        return missing, with_replay and all(here for _, here in answers.values())
 
     @override(LearnerGroup)
     def set_state(self, state: StateDict) -> None:

@@ -15,11 +15,15 @@ import torch
 from rllib_hetero.learners.agents import files
 from rllib_hetero.learners.agents.exchange import Outcome, Plan, Report, Source
 from rllib_hetero.references import fetch
+from rllib_hetero.replay import JointReplay
+from rllib_hetero.replay.homes import first_column
 from rllib_hetero.runners.dealing import Deal, put_together
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.team import ModuleID
 
 POLICIES_OF_OTHERS = "policies_of_others"
+SMALL_REPLAY = 1_000_000_000
+"""Bytes of all hosts' replays that are put into checkpoints unless told otherwise."""
 
 
 @dataclass
@@ -31,12 +35,14 @@ class Description:
         shared_bytes: Bytes of the shared part.
         policy_bytes: Bytes of the policy.
         policy: Reference to the policy.
+        exchanges_policies: Whether it needs the others' policies.
     """
 
     signature: list[tuple[str, tuple[int, ...]]]
     shared_bytes: int
     policy_bytes: int
     policy: Any
+    exchanges_policies: bool
 
 
 class Host:
@@ -73,9 +79,16 @@ class Host:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(_as_seed((config.update_order_seed, self._numbers[m])))
                 self._members[m] = member_class(config, m, device)
-        self._store = config.new_store(device)
+        self._replay = JointReplay(
+            config.layout,
+            capacity=config.rows_per_env * config.num_envs,
+            num_columns=config.num_envs,
+            device=device,
+            **config.replay_settings(),
+        )
         self._received: dict[Source, TeamFragment] = {}
-        self._others = self._build_others() if config.sends_policies else None
+        exchange = any(member.exchanges_policies for member in self._members.values())
+        self._others = self._build_others() if exchange else None
 
     def _build_others(self) -> dict[ModuleID, Any]:
         """Frozen actors of all members, to be loaded with what these send."""
@@ -92,6 +105,7 @@ class Host:
                 shared_bytes=member.shared.nbytes,
                 policy_bytes=sum(np.asarray(x).nbytes for x in policies[m].values()),
                 policy=self._post(policies[m]),
+                exchanges_policies=member.exchanges_policies,
             )
             for m, member in self._members.items()
         }
@@ -119,7 +133,7 @@ class Host:
             self._mix(plan)
             if plan.keep is not None:
                 self._keep(plan.keep)
-            ready = self._restored and (self._store.ready or not plan.num_updates)
+            ready = self._restored and (not plan.num_updates or self._can_learn())
             if ready:
                 self._update(plan)
         if not ready:
@@ -149,7 +163,7 @@ class Host:
             },
             projections={m: x.consensus.projections(seed) for m, x in self._members.items()},
             policies=self.policies(),
-            rows=self._store.rows,
+            rows=len(self._replay),
         )
 
     def _mix(self, plan: Plan) -> None:
@@ -184,12 +198,19 @@ class Host:
             for m, member in self._members.items():
                 seed = (self._config.update_order_seed, k, self._numbers[m])
                 others = self._others and {j: x for j, x in self._others.items() if j != m}
-                member.update(self._store.draw((*seed, 1)), seed, others)
+                member.update(member.draw(self._replay, seed), seed, others)
 
     def _keep(self, sources: frozenset[Source]) -> None:
         for source in sorted(sources & self._received.keys()):
-            self._store.add(self._received[source])
+            fragment = self._received[source]
+            column = first_column(fragment, self._config.num_envs_per_env_runner)
+            self._replay.add(fragment, column)
         self._received = {}
+
+    def _can_learn(self) -> bool:
+        # A host that was started anew would else learn from a handful of steps.
+        least = self._config.num_steps_sampled_before_learning_starts
+        return len(self._replay) >= max(1, min(least, self._replay.capacity))
 
     def _copy(self, m: ModuleID) -> np.ndarray:
         return self._members[m].shared.vector().cpu().numpy()
@@ -247,28 +268,35 @@ class Host:
 
     def save(self, path: str, filesystem: Any, previous: str | None) -> dict[str, Any] | None:
         """Writes its part of a checkpoint; see `files.write`."""
-        store = self._store if self._store.in_checkpoint else None
-        return files.write(self._states(), self._policies(), store, path, filesystem, previous)
+        replay = self._replay if self._keeps_replay() else None
+        return files.write(self._states(), self._policies(), replay, path, filesystem, previous)
 
-    def restore(self, path: str, filesystem: Any, with_store: bool) -> tuple[list[ModuleID], bool]:
+    def _keeps_replay(self) -> bool:
+        wanted = self._config.replay_in_checkpoint
+        if wanted is None:
+            held = self._replay.nbytes * len(self._replay) // self._replay.capacity
+            return held * len(self._config.hosts) <= SMALL_REPLAY
+        return wanted
+
+    def restore(self, path: str, filesystem: Any, with_replay: bool) -> tuple[list[ModuleID], bool]:
         """Reads its part of a checkpoint.
 
         Args:
             path: The checkpoint's folder.
             filesystem: Its filesystem.
-            with_store: Whether what was sampled is to be read too.
+            with_replay: Whether the replay is to be read too.
 
         Returns:
-            The members of which there was no state, and whether what was sampled is here.
+            The members of which there was no state, and whether the replay is here.
         """
         states = files.read_states(list(self._members), path, filesystem)
         for m, state in states.items():
             self._set_state(m, state)
         self._restored = True
-        store_is_here = with_store and files.read_store(
-            next(iter(self._members)), self._store, path, filesystem
+        with_replay = with_replay and files.read_replay(
+            next(iter(self._members)), self._replay, path, filesystem
         )
-        return [m for m in self._members if m not in states], store_is_here
+        return [m for m in self._members if m not in states], with_replay
 
     def adopt(self, members: Sequence[ModuleID], copies: dict[ModuleID, Any]) -> None:
         """Gives those of its members that are named a neighbour's shared part."""
