@@ -169,10 +169,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(actors, tmp_path):
     for algo in (whole, again):
         results = [algo.train() for _ in range(3)][-1]
         algo.last = results["learners"]
-    groups = [algo.learner_group for algo in (whole, again)]
-    for a, b in zip(
-        *(group.crew.seats[0]._host._members.values() for group in groups), strict=True
-    ):
+    hosts = [algo.learner_group.crew.seats[0]._host for algo in (whole, again)]
+    for a, b in zip(*(host._members.values() for host in hosts), strict=True):
         assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
         assert a.rewards == b.rewards and a.updates == b.updates
     for m, x in whole.learner_group.get_weights().items():
