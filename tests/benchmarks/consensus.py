@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,14 @@ def loop(args: argparse.Namespace, host: int | None, *, steps_per_update: int) -
     agents = {f"a{k:02d}": (2, "discrete") for k in range(args.agents)}
     small = agent_toys.toy_config(agents)
     # Weights of a network of two hidden layers of equal width: about width^2.
-    env_config = {"agents": agents, "width": int(args.size**0.5)}
+    env_config = {
+        "agents": agents,
+        "width": int(args.size**0.5),
+        "steps_per_update": steps_per_update,
+    }
     config = (
         Config()
-        .environment(toys.CountingTeam, env_config=env_config | {"steps_per_update": steps_per_update})
+        .environment(toys.CountingTeam, env_config=env_config)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2, rollout_fragment_length=50)
         .learners(agents_per_learner=host, num_cpus_per_agent_learner=0.01)
         .consensus(topology=args.topology, peer_timeout_s=600.0)
@@ -134,14 +139,7 @@ def rounds(args: argparse.Namespace) -> list[list[str]]:
     group.shutdown()
     medians = {name: statistics.median(x) for name, x in taken.items()}
     shape = f"{args.agents} agents, {args.topology}, {size:,} numbers"
-    return [
-        [
-            f"a round, {shape}",
-            f"{medians['round']:.1f} ms",
-            f"{medians['round'] / medians['bare']:.2f}",
-        ],
-        ["put and get alone", f"{medians['bare']:.1f} ms", "1"],
-    ]
+    return compare(medians, "round", f"a round of {shape}", "bare", "put and get alone")
 
 
 def iterations(args: argparse.Namespace) -> list[list[str]]:
@@ -150,20 +148,19 @@ def iterations(args: argparse.Namespace) -> list[list[str]]:
     taken: dict[str, list[float]] = {"apart": [], "together": []}
     runs = {"apart": apart, "together": together}
     for name in (*runs, *(list(runs) * args.rounds)):
-        ms = timed(
-            lambda name=name: runs[name].group.update([], env_steps=0, num_updates=args.updates)
-        )
-        taken[name].append(ms / args.updates)
+        update = partial(runs[name].group.update, [], env_steps=0, num_updates=args.updates)
+        taken[name].append(timed(update) / args.updates)
     apart.group.shutdown()
     medians = {name: statistics.median(x[1:]) for name, x in taken.items()}
-    ratio = medians["apart"] / medians["together"]
+    what = f"an update of {args.agents} agents in actors"
+    return compare(medians, "apart", what, "together", "the same in one process")
+
+
+def compare(ms: dict[str, float], ours: str, what: str, bare: str, beside: str) -> list[list[str]]:
+    """Ours and what it is compared with."""
     return [
-        [
-            f"an update of {args.agents} agents in actors",
-            f"{medians['apart']:.1f} ms",
-            f"{ratio:.2f}",
-        ],
-        ["the same in one process", f"{medians['together']:.1f} ms", "1"],
+        [what, f"{ms[ours]:.1f} ms", f"{ms[ours] / ms[bare]:.2f}"],
+        [beside, f"{ms[bare]:.1f} ms", "1"],
     ]
 
 
@@ -171,9 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--agents", type=int, default=8)
     parser.add_argument("--topology", default="full")
-    parser.add_argument(
-        "--size", type=int, default=500_000, help="numbers of the shared part, about"
-    )
+    parser.add_argument("--size", type=int, default=500_000, help="of the shared part, about")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--steps", type=int, default=4, help="gradient steps of an update")
     parser.add_argument("--updates", type=int, default=10, help="of one measurement")
@@ -183,7 +178,7 @@ def main() -> None:
     ray.cloudpickle.register_pickle_by_value(toys)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     torch.set_num_threads(1)
-    print(table(["", "time", "ratio"], rounds(args) + iterations(args)))
+    print("\n".join(table(["", "time", "ratio"], rounds(args) + iterations(args))))
     ray.shutdown()
 
 
