@@ -22,6 +22,7 @@ from rllib_hetero.algorithms.decentralised.algorithm import DecentralisedAlgorit
 from rllib_hetero.algorithms.decentralised.config import ReplayingConfig
 from rllib_hetero.consensus.shared_part import SharedPart
 from rllib_hetero.learners.agents.group import AgentLearnerGroup
+from rllib_hetero.learners.agents.seats import ActorSeat, Seat
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
 from rllib_hetero.modules.q_critic import TeamQCritic
 from rllib_hetero.replay import uniform
@@ -198,7 +199,7 @@ class Loop:
         config.validate()
         self.config, self.by_reference, self.steps = config, by_reference, 0
         self.runner = toys.make_runner(config)
-        self.group = AgentLearnerGroup(config, seat_class)
+        self.group = AgentLearnerGroup(config, seat_class or (ActorSeat if by_reference else Seat))
         self.sync()
 
     def sync(self):
