@@ -67,7 +67,8 @@ class AgentLearnerGroup(LearnerGroup):
     def _describe(self) -> dict[ModuleID, Description]:
         answers = self.crew.ask_patiently("describe")
         if len(answers) < len(self.crew.seats):
-            raise TeamError("The actor of an agent ended while it was started; see its log.")
+            ends = [seat.end for seat in self.crew.seats if seat.end]
+            raise TeamError("The actor of an agent ended while it was started.") from ends[0]
         return {m: d for answer in answers.values() for m, d in answer.items()}
 
     def _check_shared_parts(self, descriptions: dict[ModuleID, Description]) -> None:
