@@ -12,7 +12,6 @@ from ray.exceptions import RayActorError, RayError
 from rllib_hetero.learners.agents.host import Host
 from rllib_hetero.team import ModuleID
 
-
 _HostActor = ray.remote(Host)
 
 
