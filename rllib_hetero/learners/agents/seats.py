@@ -139,13 +139,8 @@ def ask_all(
     """
     for k, args in calls.items():
         seats[k].ask(method, *args)
-    pending: dict[ray.ObjectRef, ActorSeat] = {}
-    for k in calls:
-        seat = seats[k]
-        if isinstance(seat, ActorSeat):
-            assert seat.pending is not None
-            pending[seat.pending] = seat
-    _wait(list(pending), patience_s)
+    asked = [seats[k] for k in calls]
+    _wait([seat.pending for seat in asked if isinstance(seat, ActorSeat)], patience_s)
     answers = {}
     for k in calls:
         seat = seats[k]
