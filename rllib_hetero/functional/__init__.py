@@ -5,6 +5,11 @@
 
 from rllib_hetero.functional.advantages import generalized_advantages, moments, standardize
 from rllib_hetero.functional.correction import fold, policy_ratio
+from rllib_hetero.functional.counterfactual import (
+    action_probabilities,
+    counterfactual_advantage,
+    expected_value,
+)
 from rllib_hetero.functional.deterministic import NoisyDeterministic
 from rllib_hetero.functional.distributions import ClosedForm, Density, Distribution
 from rllib_hetero.functional.families import POLICY_FAMILIES
@@ -92,6 +97,7 @@ __all__ = [
     "NoisyDeterministic",
     "SquashedGaussian",
     "Trial",
+    "action_probabilities",
     "adaptive_clip",
     "agent_row",
     "allowed_target_entropy",
@@ -102,10 +108,12 @@ __all__ = [
     "clipped_surrogate",
     "clipped_value_loss",
     "conjugate_gradient",
+    "counterfactual_advantage",
     "distribution_for",
     "encode",
     "encode_tensor",
     "error_moments",
+    "expected_value",
     "finite",
     "finite_exp",
     "fisher_product",
