@@ -11,6 +11,7 @@ from rllib_hetero.algorithms.off_policy.haddpg import HADDPG, HADDPGConfig
 from rllib_hetero.algorithms.off_policy.hasac import HASAC, HASACConfig
 from rllib_hetero.algorithms.off_policy.hatd3 import HATD3, HATD3Config
 from rllib_hetero.algorithms.off_policy.iql import IQL, IQLConfig
+from rllib_hetero.algorithms.off_policy.maac import MAAC, MAACConfig
 from rllib_hetero.algorithms.off_policy.maddpg import MADDPG, MADDPGConfig
 from rllib_hetero.algorithms.off_policy.masac import MASAC, MASACConfig
 from rllib_hetero.algorithms.off_policy.matd3 import MATD3, MATD3Config
@@ -43,7 +44,7 @@ from rllib_hetero.team import Team
 __version__ = "0.1.0.dev0"
 
 _ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
-_OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC, QMIX, VDN, IQL)
+_OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC, MAAC, QMIX, VDN, IQL)
 
 ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY)}
 """Every algorithm by the name it is registered under."""
@@ -66,6 +67,7 @@ __all__ = [
     "HATRPO",
     "IQL",
     "MAA2C",
+    "MAAC",
     "MADDPG",
     "MAPPO",
     "MASAC",
@@ -87,6 +89,7 @@ __all__ = [
     "HATRPOConfig",
     "IQLConfig",
     "MAA2CConfig",
+    "MAACConfig",
     "MADDPGConfig",
     "MAPPOConfig",
     "MASACConfig",

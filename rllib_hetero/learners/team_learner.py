@@ -78,10 +78,15 @@ class TeamLearner(RestoringLearner):
             NonFiniteUpdateError: If the gradient is NaN or infinite. No parameter has changed
                 in this step.
         """
-        norm = clip_gradients(list(module_gradients_dict), config.grad_clip, config.grad_clip_by)
+        limit = self.gradient_limit(module_id, config)
+        norm = clip_gradients(list(module_gradients_dict), limit, config.grad_clip_by)
         self.check_finite(norm, module_id)
         self.notes.add(module_id, "gradient_norm", norm)
         return module_gradients_dict
+
+    def gradient_limit(self, module_id: ModuleID, config: Any) -> float | None:
+        """What the module's gradients are clipped at; None: they are not."""
+        return config.grad_clip
 
     def check_finite(self, gradient_norm: Tensor, module_id: ModuleID) -> None:
         """Raises NonFiniteUpdateError before a step along a gradient that is not finite."""

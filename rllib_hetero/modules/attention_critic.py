@@ -69,9 +69,10 @@ class AttentionCritic(TorchRLModule):
         self.num_actions = [int(p) for p in self.action_space.nvec]
         valued = model.get(VALUED_AGENTS)
         self.valued = list(range(len(self.sizes))) if valued is None else [int(i) for i in valued]
+        self.normalizes = bool(model["input_norm"])
         # Beside the networks, so that the targets work on the same numbers.
         self.norms = nn.ModuleList(
-            InputNorm(d) if model["input_norm"] else nn.Identity() for d in self.sizes
+            InputNorm(d) if self.normalizes else nn.Identity() for d in self.sizes
         )
         self.networks = nn.ModuleList(
             AttentionNetwork(
@@ -218,11 +219,7 @@ class Attention(nn.Module):
         self, sizes: Sequence[int], num_actions: Sequence[int], size: int, num_heads: int
     ) -> None:
         super().__init__()
-        if num_heads < 1 or size < 1 or size % num_heads:
-            raise ValueError(
-                f"`attention_size` {size} must be a multiple of `num_attention_heads` {num_heads}: "
-                "config.rl_module(model_config={'attention_size': 128, 'num_attention_heads': 4})."
-            )
+        check_heads(size, num_heads)
         self.num_heads = num_heads
         self.encoders = nn.ModuleList(
             nn.Sequential(nn.Linear(d + p, size), nn.LeakyReLU())
@@ -274,6 +271,16 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """(B, H, k, h/H) from (B, k, h)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def check_heads(size: int, num_heads: int) -> None:
+    """Raises ValueError unless the units can be shared evenly by the heads."""
+    good = all(isinstance(x, int) and x >= 1 for x in (size, num_heads))
+    if not good or size % num_heads:
+        raise ValueError(
+            f"`attention_size` {size!r} must be a multiple of `num_attention_heads` {num_heads!r}: "
+            "config.rl_module(model_config={'attention_size': 128, 'num_attention_heads': 4})."
+        )
 
 
 def in_attention(name: str) -> bool:

@@ -37,8 +37,13 @@ class InputNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., d) from (..., d)."""
-        scaled = (x - self.mean) * torch.rsqrt(self.variance + 1e-5)
-        return scaled.clamp(-self.limit, self.limit)
+        shift, scale = self.affine()
+        return torch.addcmul(shift, x, scale).clamp(-self.limit, self.limit)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """(d,) what is added after multiplying, and (d,) what is multiplied by."""
+        scale = torch.rsqrt(self.variance + 1e-5)
+        return -self.mean * scale, scale
 
     @torch.no_grad()
     def update(self, moments: Tensor) -> None:

@@ -214,6 +214,23 @@ class JointReplay:
         _check_indices(indices, len(windows))
         return self._reader.sequences(*windows.locate(indices), windows.length)
 
+    def reward_moments(self) -> np.ndarray:
+        """What the mean and variance of all rows' rewards are made of.
+
+        Returns:
+            (1 + 2 k,) float64: the number of rows, sums of the rewards and of their squares, of
+            k = 1 + n columns: the team's, then the agents' if they are kept.
+        """
+        table = self._rows.tables["rewards"].array
+        width = table.shape[1]
+        out = np.zeros(1 + 2 * width)
+        out[0] = len(self)
+        for places in self._rings.stretches():
+            rows = table[places].astype(np.float64)
+            out[1 : 1 + width] += rows.sum(0)
+            out[1 + width :] += np.square(rows).sum(0)
+        return out
+
     # ---- priorities --------------------------------------------------------------------------
 
     @property

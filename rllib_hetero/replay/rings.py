@@ -71,6 +71,17 @@ class Rings:
         slots += (ring * self.slots)[:, None]
         return slots
 
+    def stretches(self) -> list[slice]:
+        """Where in memory all rows lie: one or two stretches of each ring."""
+        found = []
+        for ring, (written, count) in enumerate(zip(self.written, self.counts, strict=True)):
+            first = int((written - count) % self.slots)
+            inside = min(int(count), self.slots - first)
+            base = ring * self.slots
+            found += [slice(base + first, base + first + inside)]
+            found += [slice(base, base + int(count) - inside)]
+        return [s for s in found if s.stop > s.start]
+
     def _count_rows(self) -> None:
         self._ends = self.counts.cumsum()
         self._total = int(self._ends[-1])

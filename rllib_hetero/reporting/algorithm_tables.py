@@ -53,7 +53,7 @@ def capability_table(name: str) -> str:
         "action masks": c.action_masks,
         "recurrent policies and critics": c.recurrent,
         "agents that die within an episode": True,
-        "global state for the critic": True,
+        "global state for the critic": c.global_state,
         "parameter sharing": c.parameter_sharing,
         "several learners": c.several_learners,
         "decentralised execution without communication": not c.autoregressive,

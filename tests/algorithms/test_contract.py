@@ -303,7 +303,8 @@ def test_unequal_agents_with_and_without_a_global_state(name, state):
     assert_finite_and_all_modules_changed(algo, before, weights_of(algo))
     assert np.isfinite(result["env_runners"]["episode_return_mean"])
     inputs = algo.learner_group._learner.module["critic"].observation_space.shape
-    assert inputs == ((3,) if state else (sum(size for size, _ in agents.values()),))
+    sees_state = state and capabilities_of(name).global_state
+    assert inputs == ((3,) if sees_state else (sum(size for size, _ in agents.values()),))
 
 
 @every_algorithm
