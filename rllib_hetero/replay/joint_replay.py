@@ -185,6 +185,10 @@ class JointReplay:
         _check_indices(indices, len(self))
         return self._reader.preceding(*self._rings.locate(indices), steps)
 
+    def newest(self, count: int) -> np.ndarray:
+        """The indices of about so many of the newest rows, as many of each column, at least one."""
+        return self._rings.newest(max(1, count // self.num_columns))
+
     def run_lengths(self) -> np.ndarray:
         """(P,) int64: how many rows follow each other in one episode, run by run.
 

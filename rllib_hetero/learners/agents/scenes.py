@@ -1,4 +1,4 @@
-"""A joint moment as the critics of one member read it."""
+"""A joint moment as the critic of one member reads it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ class Scene(NamedTuple):
 
     Attributes:
         view: What is seen.
-        joint: Agent id to its message (B, w_i), zeros where it is dead.
+        own: (B, k, p) one-hots of what the member's k agents do; zeros where one is dead.
+        others: Every other agent's (B, p_j); empty where the critic does not read them.
     """
 
     view: View
-    joint: Joint
+    own: Tensor
+    others: Joint
 
 
 def now(batch: JointBatch) -> View:
