@@ -22,7 +22,7 @@ STABLE = 4 / 3
 """In "pdhg", copies agree if lr * beta * l stays below, for every eigenvalue l of I - W.
 
 Without an objective, one round takes a mode of eigenvalue l by a matrix of trace 2 (1 - c l) and
-determinant 1 - c l, with c = lr * beta; its eigenvalues are within the unit circle for 0 < c l < 4/3.
+determinant 1 - c l, with c = lr * beta: within the unit circle for 0 < c l < 4/3.
 """
 
 

@@ -28,7 +28,6 @@ from rllib_hetero.team import ModuleID
 
 if TYPE_CHECKING:
     from rllib_hetero.learners.agents.member import Member
-    from rllib_hetero.learners.agents.stores import Store
 
 SHARED_PARTS = ("critic", "attention", "actor_and_critic", "none")
 """What `config.consensus(shared=...)` may name, beside a predicate on parameters' names."""
@@ -47,6 +46,7 @@ class DecentralisedConfig(TeamConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.num_learners = 0
+        self.num_steps_sampled_before_learning_starts = 0
         self.consensus_mode = "pdhg_decoupled"
         self.consensus_beta = 1.0
         self.consensus_pull = 0.3
@@ -212,19 +212,10 @@ class DecentralisedConfig(TeamConfig):
             multipliers=self.multipliers,
         )
 
-    @property
-    def sends_policies(self) -> bool:
-        """Whether members need the others' actors, which are then sent with each round."""
-        return False
-
     # ---- what a family supplies -------------------------------------------------------------
 
     def get_member_class(self) -> type[Member]:
         """What one agent learns with."""
-        raise NotImplementedError
-
-    def new_store(self, device: Any) -> Store:
-        """Where a host keeps what was sampled."""
         raise NotImplementedError
 
     # ---- bad input --------------------------------------------------------------------------
@@ -359,12 +350,6 @@ class ReplayingConfig(OffPolicyConfig, DecentralisedConfig):
     def replay_settings(self) -> dict[str, Any]:
         """What the replays are to keep: arguments of `JointReplay`."""
         return {"individual_rewards": True, "keep_log_probs": True}
-
-    @override(DecentralisedConfig)
-    def new_store(self, device: Any) -> Store:
-        from rllib_hetero.learners.agents.stores import ReplayStore
-
-        return ReplayStore(self, device)
 
     @override(OffPolicyConfig)
     def _validate_replay(self) -> None:
