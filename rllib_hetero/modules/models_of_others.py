@@ -85,7 +85,7 @@ class ModelOfKind(nn.Module):
 
     def _encode(self, network: nn.GRU, seen: Tensor, done: Tensor, filled: Tensor) -> Tensor:
         """(B, k, memory) the network's state after the last step that is filled; 0 if none is."""
-        b, steps, k, _ = seen.shape
+        b, _, k, _ = seen.shape
         x = torch.cat([self.norm(seen), done], -1).transpose(1, 2).flatten(0, 1)  # (B k, L, .)
         out, _ = network(x)
         count = filled.sum(1).repeat_interleave(k)

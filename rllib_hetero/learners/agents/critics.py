@@ -56,7 +56,7 @@ class AgentCritic(ABC):
         """`values`, and (B, k) what the loss is to keep small beside their errors, if anything."""
         return self.values(scene), None
 
-    def look(self, view: View) -> None:
+    def look(self, view: View) -> None:  # noqa: B027
         """Once in each update: moves statistics of what is seen, if any are kept."""
 
     def same(self, one: Scene, other: Scene) -> Tensor:

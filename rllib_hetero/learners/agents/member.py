@@ -109,8 +109,9 @@ class Member(ABC):
         self.dist = layout.distribution(module_id)
         self._rewarded = [layout.team.agents.index(a) for a in self.agents]
         spec = config.get_multi_rl_module_spec()[module_id]
-        spec.inference_only = not self.has_target_policy
         self.actor = spec.build().to(self.device)
+        if not self.has_target_policy and hasattr(self.actor, "target_network"):
+            del self.actor.target_network  # It would be saved and moved for nobody.
         self.critic: AgentCritic = config.new_agent_critic(module_id)
         self.critic.module.to(self.device)
         named = self.named_parameters()
@@ -367,7 +368,7 @@ class Member(ABC):
         return Scene(view, own, others)
 
     def beside(self, moment: Moment, own: Tensor, others: Joint) -> Scene:
-        """What is done if the member's agents do (B, k, p) and the others (B, p_j); not the dead."""
+        """What is done if the own agents do (B, k, p), the others (B, p_j), and the dead nothing."""
         alive = {}
         for agent, message in others.items():
             m, k = self.layout.slot_of[agent]
@@ -376,14 +377,12 @@ class Member(ABC):
 
     def drawn_of(self, logits: Joint) -> Joint:
         """One-hots (B, p_j) drawn from everybody's logits, in the order of the team."""
-        return {
-            agent: one_hots((logits[agent] + self.gumbels(logits[agent].shape)).argmax(-1), self._p(agent))
-            for agent in self.layout.team.agents
-            if agent in logits
-        }
-
-    def _p(self, agent: Any) -> int:
-        return sum(self.layout.distribution(self.layout.module_of[agent]).choices)
+        drawn = {}
+        for agent in self.layout.team.agents:
+            if agent in logits:
+                x = logits[agent]
+                drawn[agent] = one_hots((x + self.gumbels(x.shape)).argmax(-1), x.shape[-1])
+        return drawn
 
     def mean_over_living(self, x: Tensor, alive: Tensor) -> Tensor:
         """The mean of (B, k) over those that are alive."""

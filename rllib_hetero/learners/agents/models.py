@@ -31,7 +31,7 @@ def told(policies: Policies, layout: Layout, view: View) -> Joint:
     logits = {}
     for m, policy in policies.items():
         seen = view.observations[m]
-        rows = policy.forward_train({Columns.OBS: seen.flatten(0, 1)})
+        rows = policy.forward_inference({Columns.OBS: seen.flatten(0, 1)})
         out = rows[Columns.ACTION_DIST_INPUTS].unflatten(0, seen.shape[:2])
         for k, agent in enumerate(layout.groups[m]):
             logits[agent] = allowed(out[:, k], view, m, k)
