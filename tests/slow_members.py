@@ -254,9 +254,8 @@ class SlowOffPolicy(SlowMember):
         log_mu = self.b.dist_inputs[n][b, k].log_softmax(-1)
         done, again = self.done(a, b), self.resampled[b][a]
         most = self.c.importance_clip
-        return clipped(log_pi[done], log_mu[done], most), clipped(
-            log_mu[again], log_pi[again], most
-        )
+        rho = clipped(log_pi[done], log_mu[done], most)
+        return rho, clipped(log_mu[again], log_pi[again], most)
 
     def critic_loss(self):
         """alpha_1 J_actor + alpha_2 J_critic as a function of the critic (Propositions 4 to 6)."""
@@ -307,7 +306,7 @@ class SlowOffPolicy(SlowMember):
         return self.mean(terms)
 
     def soft_actor_loss(self):
-        """Proposition 6: grad log pi (Q + tau log pi - B) in costs, and kappa grad log pi delta^2."""
+        """Proposition 6 in costs: grad log pi (Q + tau log pi - B), kappa grad log pi delta^2."""
         terms, w, tau = [], self.w, self.c.temperature
         for b, k, a in self.each():
             rho, kappa = self.ratios(b, k, a)

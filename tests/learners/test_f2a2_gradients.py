@@ -97,9 +97,8 @@ def slow_losses(hall, m, drawn, kind, others, seed):
     def losses(name, actor, critic):
         cls = SlowCOMA if kind == "coma" else SlowOffPolicy
         slow = cls(hall.config, m, drawn.batch, actor, critic, others, seed)
-        slow.prepare(
-            drawn.runs if kind == "coma" else {"sac": "soft", "isac": "soft"}.get(kind, kind)
-        )
+        soft = "soft" if kind in ("sac", "isac") else kind
+        slow.prepare(drawn.runs if kind == "coma" else soft)
         return slow.critic_loss() if name == "critic" else slow.actor_loss()
 
     return losses

@@ -368,7 +368,7 @@ class Member(ABC):
         return Scene(view, own, others)
 
     def beside(self, moment: Moment, own: Tensor, others: Joint) -> Scene:
-        """What is done if the own agents do (B, k, p), the others (B, p_j), and the dead nothing."""
+        """What is done if its own agents do (B, k, p) and the others (B, p_j); the dead do none."""
         alive = {}
         for agent, message in others.items():
             m, k = self.layout.slot_of[agent]
