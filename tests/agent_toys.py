@@ -27,6 +27,10 @@ from rllib_hetero.replay import uniform
 SIZE = 3
 
 
+def is_in_critic(name):
+    return name.startswith("critic")
+
+
 class ToyMember:
     """Minimises sum_k (x_k - c_k)^2 / 2 + (its rewards' mean) * y by plain gradient descent.
 
@@ -43,12 +47,8 @@ class ToyMember:
         self.x = nn.Parameter(torch.zeros(size))
         self.y = nn.Parameter(torch.randn(2))
         self.centre = torch.arange(size) * 0.5 + self.number
-        self.shared = SharedPart(
-            {"critic.x": self.x, "actor.y": self.y},
-            (lambda name: name.startswith("critic"))
-            if config.shared == "critic"
-            else config.shared,
-        )
+        chosen = config.shared if callable(config.shared) else is_in_critic
+        self.shared = SharedPart({"critic.x": self.x, "actor.y": self.y}, chosen)
         self.consensus = config.new_consensus(self.shared)
         self.updates, self.rewards, self.seen = 0, [], []
 
@@ -76,7 +76,7 @@ class ToyMember:
                 p.grad = None
             for p in self.module.parameters():  # so that policies change too
                 p += 1e-3 * rewards
-        self.consensus.pull()
+        self.consensus.end_update()
         self.updates += 1
         self.rewards.append(float(rewards))
         if policies_of_others is not None:

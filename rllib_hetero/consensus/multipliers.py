@@ -43,12 +43,14 @@ class Consensus:
     sum must not drift over many rounds.
 
     The term of beta is that of the first update after an exchange. Later ones would be held back
-    by an average that is old.
+    by an average that is old; so would an update be that is pulled back after its step, which is
+    why the decoupled pull is part of the exchange.
 
     Args:
         shared: The peer's copy.
-        mode: "pdhg": as above. "pdhg_decoupled": the gradient is grad f_i + lambda_i; after the
-            optimiser's step x_i moves by `pull` towards w_i. "hard": x_i = w_i, no multipliers.
+        mode: "pdhg": as above. "pdhg_decoupled": the gradient is grad f_i + lambda_i, and in the
+            exchange x_i moves by `pull` of its way to w_i: Adam would scale that away. "hard":
+            x_i = w_i, no multipliers.
         beta: Step of the multipliers, and weight of the penalty.
         pull: See `mode`.
         multipliers: "node", or "edge": lambda_i is the sum of multipliers lambda_ij = -lambda_ji,
@@ -104,16 +106,12 @@ class Consensus:
         parameters, pushes, averages = map(list, zip(*parts, strict=True))
         gradients = [p.grad for p in parameters]
         torch._foreach_add_(gradients, pushes)
-        if self._fresh and self._mode == "pdhg":
+        if self._fresh:
             away = torch._foreach_sub(parameters, averages)
             torch._foreach_add_(gradients, away, alpha=self._beta)
 
-    @torch.no_grad()
-    def pull(self) -> None:
-        """Ends an update, in every mode: if there was an exchange before it, the copy is pulled."""
-        if self._fresh and self._mode == "pdhg_decoupled":
-            averages = self._shared.split(self.average)
-            torch._foreach_lerp_(self._shared.parameters, averages, self._pull)
+    def end_update(self) -> None:
+        """To be called at the end of every update: the average is old from now on."""
         self._fresh = False
 
     # ---- in an exchange ----------------------------------------------------------------------
@@ -141,7 +139,9 @@ class Consensus:
         if self._mode == "hard":
             self._shared.load(self.average)
             return
-        self._fresh = True
+        if self._mode == "pdhg_decoupled":
+            self._shared.load(own - self._pull * away)
+        self._fresh = self._mode == "pdhg"
         if self._of_edges is None:
             self.multiplier.add_(away, alpha=self._beta)
         self._set_push()

@@ -80,10 +80,10 @@ class DecentralisedConfig(TeamConfig):
         Args:
             mode: "pdhg": the gradient of the shared part carries the multiplier and the pull
                 towards the average, as in [1] (5.4). "pdhg_decoupled": the gradient carries the
-                multiplier only, and the copy is pulled after the optimiser's step: Adam would
-                scale the pull away. "hard": each copy is overwritten by the average.
+                multiplier only, and the exchange pulls the copy: Adam would scale the pull away.
+                "hard": each copy is overwritten by the average.
             beta: Step of the multipliers and, in "pdhg", weight of the penalty; > 0.
-            pull: By how much of its distance to the average a copy is pulled after each update, in
+            pull: By how much of its distance to the average a copy is pulled in an exchange, in
                 (0, 1]. "pdhg_decoupled" only.
             topology: "full", "ring" (in an order drawn from the seed), "star", "none" (nobody
                 exchanges), or a `networkx` graph whose nodes are module ids (the agents, unless

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -121,7 +122,9 @@ class AgentLearnerGroup(LearnerGroup):
             Metrics: member to name to number, and those of all under `None`.
         """
         self._revive()
-        got = self._ask(self._free(), "receive", deals)
+        got = self._ask_each(
+            {k: (_own_parts(deals, self._seats[k].members),) for k in self._free()}, "receive"
+        )
         # A runner that was lost took some of its parts with it: then nobody uses any.
         keep = frozenset(set.intersection(*got.values())) if got else frozenset()
         plan = {"keep": keep, "env_steps": env_steps}
@@ -425,6 +428,11 @@ class AgentLearnerGroup(LearnerGroup):
             seat.close()
         if getattr(self, "_snapshots", None):
             shutil.rmtree(self._snapshots, ignore_errors=True)
+
+
+def _own_parts(deals: Sequence[Deal], members: Collection[ModuleID]) -> list[Deal]:
+    """What is public, and these members' rewards."""
+    return [replace(d, rewards={m: d.rewards[m] for m in members}) for d in deals]
 
 
 def _locate(path: str, filesystem: Any) -> tuple[Any, str]:
