@@ -16,10 +16,13 @@ from toys import (
     make_runner,
     sample,
     small_config,
+    team_batch,
     update,
 )
 
 from rllib_hetero import COMAConfig
+from rllib_hetero.connectors.following import FOLLOWING
+from rllib_hetero.modules.memory import initial_state, pack, unpack
 
 UNEQUAL = {"a": (2, "three"), "b": (3, "discrete"), "c": (4, "three")}
 DYING = {"agents": UNEQUAL, "dies": {"a": 2, "b": 3}, "end": "alternate"}
@@ -314,6 +317,48 @@ def test_agents_that_share_a_network():
 def test_a_frozen_policy_acts_and_stands_still():
     _, _, moved = run(frozen=("b",))
     assert not any(x for (m, _), x in moved.items() if m == "b")
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+@pytest.mark.parametrize("sharing", [None, {"ends": ["a", "c"]}])
+def test_policies_that_remember_are_led_to_the_moments_outside(kind, sharing):
+    """What they would do there is what they do step by step, from where the runner's memory was."""
+    model = {"recurrent": kind, "max_seq_len": 3}
+    config = small_config(COMAConfig, env_config=ALIKE, model=model, sharing=sharing)
+    learner, runner = make_learner(config), make_runner(config)
+    for _ in range(2):  # The second fragment begins within episodes.
+        fragments = sample(runner, learner)
+    (f,) = fragments
+    batch = team_batch(learner, fragments)
+    follows = batch["critic"][FOLLOWING]
+    assert len(follows.row) > 3
+    places = [(e, t) for e in range(f.num_envs) for t in range(len(f.valid)) if f.valid[t, e]]
+    for m, agents in config.layout.groups.items():
+        with torch.no_grad():
+            found = learner._outputs_outside(m, batch, follows)
+        module = learner.module[m].unwrapped()
+        for i, row in enumerate(follows.row.tolist()):
+            e, end = places[row]
+            over = f.terminated | f.truncated
+            first = max([t + 1 for t in range(end) if over[t, e]], default=0)
+            start = max(first, end - end % 3)  # where the runner has kept what is remembered
+            for k in range(len(agents)):
+                state = initial_state(module)[None]
+                if start % 3 == 0:
+                    state = torch.tensor(f.states[m][start // 3, e, k])[None]
+                seen = [*f.observations[m][start : end + 1, e, k], follows.observations[m][i, k]]
+                for x in seen:
+                    batch_of_one = {
+                        "obs": torch.as_tensor(x)[None, None],
+                        "state_in": unpack(state, module),
+                    }
+                    with torch.no_grad():
+                        out = module.forward_train(batch_of_one)
+                    state = pack(out["state_out"])
+                # One cell after another or all at once: sums of 16 terms in 3 layers, 4 times.
+                np.testing.assert_allclose(
+                    found[i, k], out["action_dist_inputs"][0, 0], rtol=0, atol=4 * 3 * 16 * ULP
+                )
 
 
 class SlowActorCritic(SlowCOMA):
