@@ -57,8 +57,6 @@ GAMES = {
     "treasure_collection": {"num_hunters": 2, "num_banks": 1, "num_treasures": 2},
 }
 AGENTS = {"rover_tower": 4, "treasure_collection": 3}
-# Mean over agents of 1000 episodes of uniformly random actions.
-RANDOM = {"rover_tower": None, "treasure_collection": None}
 
 
 def parse() -> argparse.Namespace:
@@ -84,37 +82,29 @@ def configure(run: Run):
     config.environment("cooperative_mpe", env_config={"scenario": game, **GAMES[game]})
     config.env_runners(num_env_runners=0, num_envs_per_env_runner=8)
     config.debugging(seed=run.seed, log_level="ERROR")
-    config.rl_module(model_config=networks_of(config))
-    config.training(lr=1e-3, critic_lr=1e-3, gamma=0.95, **settings_of(config))
+    model = {"hidden_sizes": [64, 64]}
+    if "attention_size" in config.model_defaults:
+        model["attention_size"] = 64
+    config.rl_module(model_config=model)
+    config.training(lr=1e-3, critic_lr=1e-3, gamma=0.95)
+    if algorithm == "COMA":
+        return config.training(train_batch_size_per_learner=800, individual_rewards=True)
+    config.env_runners(rollout_fragment_length=25)
+    config.training(tau=0.01, standardize_rewards=True)
+    if algorithm in ("F2A2COMA", "NetworkedAC"):
+        # 2 updates for each 100 steps, of the newest steps.
+        config.training(train_batch_size_per_learner=800, training_intensity=16.0)
+    else:
+        config.training(
+            train_batch_size_per_learner=256,
+            training_intensity=5.12,
+            num_steps_sampled_before_learning_starts=1000,
+            replay_buffer_config={"capacity": 100_000},
+        )
+    config.training(replay_in_checkpoint=False)
     if config.capabilities.family == "decentralised":
         config.learners(agents_per_learner=None)
     return config
-
-
-def networks_of(config) -> dict:
-    model = {"hidden_sizes": [64, 64]}
-    return model | ({"attention_size": 64} if "attention_size" in config.model_defaults else {})
-
-
-def settings_of(config) -> dict:
-    """Minibatches from a replay, or batches of what was just sampled."""
-    if not hasattr(config, "training_intensity"):
-        return {
-            "train_batch_size_per_learner": 800,
-            "individual_rewards": True,
-            "critic_num_epochs": 20,
-        }
-    config.env_runners(rollout_fragment_length=25)
-    if not config.draws_minibatches:
-        return {"train_batch_size_per_learner": 800}
-    return {
-        "train_batch_size_per_learner": 256,
-        "training_intensity": 5.12,
-        "tau": 0.01,
-        "num_steps_sampled_before_learning_starts": 1000,
-        "replay_buffer_config": {"capacity": 100_000},
-        "replay_in_checkpoint": False,
-    }
 
 
 def mean_over_agents(curve: Curve, game: str) -> Curve:
