@@ -60,6 +60,7 @@ CASES = {
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--show-only", action="store_true", help="of what is kept, no training")
     add_arguments(parser, out="results/f2a2_communication", env_steps=100_000)
     return parser.parse_args()
 
@@ -146,8 +147,11 @@ def main() -> None:
     args = parse()
     runs = all_runs(args)
     comparison = Comparison(args.docs / "data" / "f2a2_communication", args.out)
-    comparison.train(runs, configure, parallel=args.parallel)
+    if not args.show_only:
+        comparison.train(runs, configure, parallel=args.parallel)
     runs = [run for run in runs if comparison.has(run)]
+    if not runs:
+        raise SystemExit(f"There is nothing to show in {comparison.data}.")
     write_table(comparison, runs, args.docs / "f2a2_communication.md", args.env_steps)
     draw(args.docs / "f2a2_communication.png", ends(comparison, runs, args.env_steps))
 

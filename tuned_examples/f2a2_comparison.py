@@ -63,6 +63,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--games", nargs="+", choices=list(GAMES), default=list(GAMES))
     parser.add_argument("--algorithms", nargs="+", default=COMPARED, help="default: all")
+    parser.add_argument("--show-only", action="store_true", help="of what is kept, no training")
     add_arguments(parser, out="results/f2a2_comparison", env_steps=150_000)
     return parser.parse_args()
 
@@ -152,8 +153,11 @@ def main() -> None:
     args = parse()
     runs = all_runs(args)
     comparison = Comparison(args.docs / "data" / "f2a2_comparison", args.out)
-    comparison.train(runs, configure, parallel=args.parallel)
+    if not args.show_only:
+        comparison.train(runs, configure, parallel=args.parallel)
     runs = [run for run in runs if comparison.has(run)]
+    if not runs:
+        raise SystemExit(f"There is nothing to show in {comparison.data}.")
     write_table(comparison, runs, args.docs / "f2a2_comparison.md", args.env_steps)
     panels = [[panel(comparison, runs, game) for game in args.games]]
     save_panels(args.docs / "f2a2_comparison.png", panels, list(args.algorithms))
