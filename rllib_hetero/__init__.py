@@ -20,6 +20,7 @@ from rllib_hetero.algorithms.off_policy.vdn import VDN, VDNConfig
 from rllib_hetero.algorithms.on_policy.a2po import A2PO, A2POConfig
 from rllib_hetero.algorithms.on_policy.armappo import ARMAPPO, ARMAPPOConfig
 from rllib_hetero.algorithms.on_policy.bppo import BPPO, BPPOConfig
+from rllib_hetero.algorithms.on_policy.coma import COMA, COMAConfig
 from rllib_hetero.algorithms.on_policy.coppo import CoPPO, CoPPOConfig
 from rllib_hetero.algorithms.on_policy.haa2c import HAA2C, HAA2CConfig
 from rllib_hetero.algorithms.on_policy.happo import HAPPO, HAPPOConfig
@@ -43,7 +44,7 @@ from rllib_hetero.team import Team
 
 __version__ = "0.1.0.dev0"
 
-_ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, ARMAPPO)
+_ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, COMA, ARMAPPO)
 _OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC, MAAC, QMIX, VDN, IQL)
 
 ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY)}
@@ -58,6 +59,7 @@ __all__ = [
     "ALGORITHMS",
     "ARMAPPO",
     "BPPO",
+    "COMA",
     "HAA2C",
     "HAD3QN",
     "HADDPG",
@@ -77,6 +79,7 @@ __all__ = [
     "A2POConfig",
     "ARMAPPOConfig",
     "BPPOConfig",
+    "COMAConfig",
     "CoPPO",
     "CoPPOConfig",
     "Finding",

@@ -8,6 +8,8 @@ The ranges span what the papers' authors have tuned by hand over their benchmark
 [2] Wang et al.: Order Matters: Agent-by-agent Policy Optimization. ICLR 2023. A2PO and CoPPO.
 [3] Li et al.: Backpropagation Through Agents. AAAI 2024. BPPO and ARMAPPO.
 [4] Liu et al.: Maximum Entropy Heterogeneous-Agent Reinforcement Learning. ICLR 2024. HASAC.
+[5] Foerster et al.: Counterfactual Multi-Agent Policy Gradients. AAAI 2018. COMA.
+[6] Iqbal and Sha: Actor-Attention-Critic for Multi-Agent Reinforcement Learning. ICML 2019. MAAC.
 """
 
 from __future__ import annotations
@@ -55,6 +57,13 @@ SPACES: Mapping[str, Space] = {
     "ARMAPPO": _CLIPPED,
     # `lr` and `num_epochs` are the critic's: actors take one step, as long as the threshold allows.
     "HATRPO": {"kl_threshold": tune.loguniform(1e-3, 6e-2), **_LR, **_EPOCHS},
+    "COMA": {
+        **_LR,
+        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        **_ENTROPY,
+        "lambda_": tune.uniform(0.6, 0.95),
+        "critic_num_epochs": tune.choice([5, 10, 20]),
+    },
     "HAA2C": _UNCLIPPED,
     "MAA2C": _UNCLIPPED,
     "A2PO": {**_OF_ORDER_MATTERS, "lambda_": tune.uniform(0.9, 0.95)},
@@ -66,6 +75,11 @@ SPACES: Mapping[str, Space] = {
     "MATD3": _TWIN_DELAYED,
     "HASAC": _SOFT,
     "MASAC": _SOFT,
+    "MAAC": {
+        "lr": tune.loguniform(3e-4, 2e-3),
+        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        "alpha": tune.loguniform(3e-3, 1e-1),
+    },
     "QMIX": _DECOMPOSED,
     "VDN": _DECOMPOSED,
     "IQL": _DECOMPOSED,

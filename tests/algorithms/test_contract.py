@@ -35,7 +35,7 @@ def config_for(
 ):  # fmt: skip
     """A small config; an iteration is so many steps of 8 environments."""
     config = ALGORITHMS[name].get_default_config()
-    settings = on_policy(steps) if is_on_policy(name) else off_policy(config, steps)
+    settings = on_policy(config, steps) if is_on_policy(name) else off_policy(config, steps)
     return (
         config.environment(env, env_config=env_config or {"payoff": TOGETHER, "length": 5})
         .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
@@ -46,8 +46,10 @@ def config_for(
     )
 
 
-def on_policy(steps):
-    return {"train_batch_size_per_learner": steps, "lr": 3e-3, "entropy_coeff": 0.0}
+def on_policy(config, steps):
+    # Methods that take one step from each batch make it a long one.
+    lr = 3e-3 if config.num_epochs > 1 else 2e-2
+    return {"train_batch_size_per_learner": steps, "lr": lr, "entropy_coeff": 0.0}
 
 
 def off_policy(config, steps):

@@ -45,6 +45,15 @@ def assert_same_as_walked(replay, history, n_step):
     return batch
 
 
+def assert_moments_of_all_rows(replay, history):
+    """Of the team's rewards and the agents', whichever rows are left."""
+    rows = history.rows(replay.capacity // replay.num_columns)
+    walked = [history.walk(e, j, 1, GAMMA)[:2] for e, j in rows]
+    every = np.array([[team, *agents] for team, agents in walked], np.float32).astype(np.float64)
+    expected = np.concatenate([[len(rows)], every.sum(0), (every**2).sum(0)])
+    np.testing.assert_allclose(replay.reward_moments(), expected, rtol=1e-12, atol=1e-9)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", range(4))
 def test_every_row_is_what_was_sampled(kind, seed):
@@ -69,6 +78,7 @@ def test_every_row_is_what_was_sampled(kind, seed):
         length = int(rng.integers(1, 9) if rng.random() < 0.9 else rows + rng.integers(4))
         replay.add(history.sample(length))
         assert_same_as_walked(replay, history, int(rng.integers(1, min(rows, 12) + 1)))
+        assert_moments_of_all_rows(replay, history)
 
 
 def markers(moments):

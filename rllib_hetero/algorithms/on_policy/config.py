@@ -156,7 +156,15 @@ class OnPolicyConfig(TeamConfig):
         if self._learner_connector is not None:
             built = self._learner_connector(input_observation_space, input_action_space)
             custom = list(built) if isinstance(built, (list, tuple)) else [built]
-        ours = [
+        return LearnerConnectorPipeline(
+            connectors=[*custom, *self.build_pieces(device)],
+            input_observation_space=input_observation_space,
+            input_action_space=input_action_space,
+        )
+
+    def build_pieces(self, device: Any) -> list[Any]:
+        """What makes the team's batch from fragments, piece after piece."""
+        return [
             FragmentsToTeamBatch(layout=self.layout, max_seq_len=self.max_seq_len, device=device),
             TeamAdvantages(
                 layout=self.layout,
@@ -166,8 +174,3 @@ class OnPolicyConfig(TeamConfig):
                 max_seq_len=self.max_seq_len,
             ),
         ]
-        return LearnerConnectorPipeline(
-            connectors=[*custom, *ours],
-            input_observation_space=input_observation_space,
-            input_action_space=input_action_space,
-        )
