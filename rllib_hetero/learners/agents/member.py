@@ -284,7 +284,7 @@ class Member(ABC):
             found = self.models.learn(recent, history, now(recent), self._noise)
             for name, value in found.items():
                 self.note(name, value)
-        self.consensus.pull()
+        self.consensus.end_update()
         if self.num_updates % self.config.target_update_interval == 0:
             with torch.no_grad():
                 torch._foreach_lerp_(self._targets, self._online, self.config.tau)
