@@ -1,4 +1,4 @@
-"""What a member is beside its gradients: what it shares, remembers, knows of others, and refuses."""
+"""What a member is beside its gradients: what it shares, remembers, knows of others, refuses."""
 
 import copy
 
