@@ -21,7 +21,7 @@ was read, where it leaves a choice:
 - An action drawn anew was not executed: there is no reward for it. Its error delta~ is taken
   against the replayed transition's target, the only one there is.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023).
 """
 

@@ -1,6 +1,6 @@
 """What an agent expects another one to do, from what that one sees and has done.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023). Section 5.2.
 [2] Rabinowitz, Perbet, Song, Zhang, Eslami, Botvinick: Machine Theory of Mind. ICML 2018.
 """

@@ -1,6 +1,6 @@
 """F2A2-COMA: counterfactual policy gradients without a centre.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023).
     Section 5.1.1, Proposition 3, Algorithm 1.
 """

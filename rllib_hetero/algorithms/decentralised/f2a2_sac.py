@@ -1,6 +1,6 @@
 """F2A2-SAC: soft actors with attention critics, without a centre.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023).
     Section 5.1.2, Proposition 6, Algorithm 1.
 """

@@ -1,6 +1,6 @@
 """Members of F2A2-COMA: on what was done lately, judged beside what might have been done.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023). Section 5.1.1.
 [2] Foerster, Farquhar, Afouras, Nardelli, Whiteson: Counterfactual Multi-Agent Policy Gradients.
     AAAI 2018.

@@ -1,6 +1,6 @@
 """A member's critic: values of its own agents' actions, whichever network gives them.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023). Table 1.
 """
 

@@ -3,7 +3,7 @@
 Actions are discrete. They take part as the draws of a Gumbel-softmax policy, straight through:
 what the critic sees is a one-hot, what the gradient passes is the softmax.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023). Section 5.1.2.
 """
 

@@ -4,7 +4,7 @@ A member is one module of the layout, mostly one agent. It sees what everybody m
 observations and actions of all, and the rewards of its own agents. Nothing here imports Ray's
 actors: whoever holds a member hands it data, and carries what it shares to the others.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023). Algorithm 1.
 """
 

@@ -1,6 +1,6 @@
 """Members of F2A2-SAC and F2A2-ISAC: stochastic policies that are paid for their entropy.
 
-[1] Li, Wang, Wang, Tao, Xu, Jin, Wang, Zha: F2A2: Flexible Fully-decentralized Approximate
+[1] Li, Jin, Wang, Yan, Zha: F2A2: Flexible Fully-decentralized Approximate
     Actor-critic for Cooperative Multi-agent Reinforcement Learning. JMLR 24 (2023). Section 5.1.2,
     Appendix E.
 """
