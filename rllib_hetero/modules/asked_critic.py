@@ -32,14 +32,16 @@ class AskedQCritic(TeamQCritic):
     that input.)
     """
 
+    model_config: dict[str, Any]
+    norm: InputNorm | nn.Identity
+
     @override(TorchRLModule)
     def setup(self) -> None:
         self.model_config = ASKED_DEFAULTS | dict(self.model_config or {})
         super().setup()
         self.num_agents = int(self.model_config[NUM_AGENTS])
         size = self.observation_space.shape[0] - self.num_agents
-        self.normalizes = bool(self.model_config["input_norm"])
-        self.norm = InputNorm(size) if self.normalizes else nn.Identity()
+        self.norm = InputNorm(size) if self.model_config["input_norm"] else nn.Identity()
 
     def asked(self, state: Tensor, agents: Sequence[int]) -> Tensor:
         """(k, B, s + n) what the networks read for k agents, from states (B, s)."""

@@ -121,7 +121,8 @@ class BatchReader:
         rings, lengths = self._rings, []
         for column in np.flatnonzero(rings.counts):
             first, end = rings.written[column] - rings.counts[column], rings.written[column]
-            ends = self._rows.ends.take(rings.place(column, np.arange(first, end)))
+            numbers = np.arange(first, end)
+            ends = self._rows.ends.take(rings.place(np.full_like(numbers, column), numbers))
             over = ends != GOES_ON
             over[-1] = True
             lengths.append(np.diff(np.flatnonzero(over), prepend=-1))

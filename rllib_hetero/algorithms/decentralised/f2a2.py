@@ -19,6 +19,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.decentralised.config import ReplayingConfig
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.functional import num_choices
 from rllib_hetero.functional.joint_gradient import RESAMPLED, JointGradient
 from rllib_hetero.learners.agents.critics import CRITICS, AgentCritic
 from rllib_hetero.modules.asked_critic import ASKED_DEFAULTS, NUM_AGENTS, AskedQCritic
@@ -278,7 +279,7 @@ class F2A2Config(ReplayingConfig):
                 module_class=AttentionCritic,
                 observation_space=_box(sum(sizes)),
                 action_space=gym.spaces.MultiDiscrete(
-                    [team.action_spaces[a].n for a in team.agents]
+                    [num_choices(team.action_spaces[a]) for a in team.agents]
                 ),
                 learner_only=True,
                 model_config=model

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -24,7 +24,7 @@ from rllib_hetero.team import ParameterSharing, Team
 
 
 class F2A2ISACConfig(F2A2SACConfig):
-    """Configures F2A2-ISAC. Actions must be Discrete.
+    """Configures F2A2-ISAC. Agents must be alike, and their actions Discrete.
 
     .. code-block:: python
 
@@ -32,7 +32,9 @@ class F2A2ISACConfig(F2A2SACConfig):
 
         config = (
             F2A2ISACConfig()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+            .environment(
+                "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
+            )
             .env_runners(num_envs_per_env_runner=12)
             .training(agents_per_module=2)
             .consensus(topology="ring")
@@ -59,7 +61,7 @@ class F2A2ISACConfig(F2A2SACConfig):
         sharing="blocks of agents",
         global_state=False,
     )
-    critics = ("own",)
+    critics: ClassVar[tuple[str, ...]] = ("own",)
     model_defaults = Q_CRITIC_DEFAULTS | CATEGORICAL_DEFAULTS
 
     def __init__(self, algo_class: type | None = None) -> None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import NotProvided
@@ -54,7 +54,7 @@ class F2A2SACConfig(F2A2Config):
         several_learners=False,
         global_state=False,
     )
-    critics = ("attention", "joint")
+    critics: ClassVar[tuple[str, ...]] = ("attention", "joint")
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or F2A2SAC)

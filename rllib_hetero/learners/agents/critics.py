@@ -17,7 +17,7 @@ from rllib_hetero.learners.agents.scenes import Scene, View
 from rllib_hetero.learners.off_policy.joint_actions import Joint, side_by_side
 from rllib_hetero.modules.asked_critic import AskedQCritic
 from rllib_hetero.modules.attention_critic import AttentionCritic, in_attention
-from rllib_hetero.modules.input_norm import moments_of
+from rllib_hetero.modules.input_norm import InputNorm, moments_of
 from rllib_hetero.modules.own_critic import OwnQCritic
 from rllib_hetero.team import Layout, ModuleID
 
@@ -108,9 +108,10 @@ class JointCritic(AgentCritic):
         return out.unflatten(1, (len(self.agents), b, p)).transpose(1, 2)
 
     def look(self, view: View) -> None:
-        if self.module.normalizes:
+        norm = self.module.norm
+        if isinstance(norm, InputNorm):
             ones = torch.ones(len(view.state), device=view.state.device)
-            self.module.norm.update(moments_of(view.state, ones))
+            norm.update(moments_of(view.state, ones))
 
     def _ask(self, states: Tensor, actions: Tensor, target: bool) -> Tensor:
         ask = self.module.target_q_values if target else self.module.q_values
@@ -134,9 +135,9 @@ class AttendingCritic(AgentCritic):
         return (rows * scene.own).sum(-1), torch.stack([s.magnitudes for s in said]).sum(0)
 
     def look(self, view: View) -> None:
-        if self.module.normalizes:
-            alive = self._active(view).float().unbind(-1)
-            for norm, seen, a in zip(self.module.norms, self._seen(view), alive, strict=True):
+        alive = self._active(view).float().unbind(-1)
+        for norm, seen, a in zip(self.module.norms, self._seen(view), alive, strict=True):
+            if isinstance(norm, InputNorm):
                 norm.update(moments_of(seen, a))
 
     @staticmethod

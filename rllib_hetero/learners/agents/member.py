@@ -437,7 +437,10 @@ class Member(ABC):
     def _learning_rates(self) -> list[tuple[torch.optim.Optimizer, Any]]:
         config = self.config
         critic_lr = config.lr if config.critic_lr is None else config.critic_lr
-        rates = [(self.actor_optimizer, config.lr), (self.critic_optimizer, critic_lr)]
+        rates: list[tuple[torch.optim.Optimizer, Any]] = [
+            (self.actor_optimizer, config.lr),
+            (self.critic_optimizer, critic_lr),
+        ]
         if self.models is not None:
             lr = config.other_agents_config["lr"]
             rates.append((self.models.optimizer, config.lr if lr is None else lr))

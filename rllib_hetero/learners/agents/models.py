@@ -14,7 +14,7 @@ import torch
 from ray.rllib.core import Columns
 from torch import Tensor, nn
 
-from rllib_hetero.functional import encode_tensor, mask_logits
+from rllib_hetero.functional import Categorical, encode_tensor, mask_logits
 from rllib_hetero.learners.agents.scenes import View
 from rllib_hetero.learners.off_policy.joint_actions import Joint
 from rllib_hetero.modules.input_norm import moments_of
@@ -86,7 +86,9 @@ class Kind:
         self.agents, self._layout = agents, layout
         first = agents[0]
         self.size = layout.team.observation_spaces[first].shape[0]
-        self.dist = layout.distribution(layout.module_of[first])
+        dist = layout.distribution(layout.module_of[first])
+        assert isinstance(dist, Categorical)
+        self.dist = dist
         self.network = ModelOfKind(
             self.size,
             self.dist.size,
@@ -149,7 +151,8 @@ class ModelsOfOthers:
         adam_epsilon: float,
         device: Any,
     ) -> None:
-        own, kinds = set(layout.groups[module_id]), {}
+        own = set(layout.groups[module_id])
+        kinds: dict[Any, list[AgentID]] = {}
         for agent in layout.team.agents:
             if agent not in own:
                 size = layout.team.observation_spaces[agent].shape[0]
