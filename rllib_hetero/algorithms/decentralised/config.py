@@ -99,8 +99,8 @@ class DecentralisedConfig(TeamConfig):
             multipliers: "node" (one for each member; set to zero when a peer is lost or comes
                 back) or "edge" (one for each edge: those of a lost peer go, the others stay; takes
                 as much memory as there are neighbours).
-            peer_timeout_s: Seconds to wait for a member's answer before a round goes on without
-                it.
+            peer_timeout_s: Once half of the hosts have answered, seconds to wait for the others
+                before a round goes on without them.
         """
         return self.set_given(
             consensus_mode=mode,

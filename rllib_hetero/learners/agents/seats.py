@@ -12,6 +12,8 @@ from ray.exceptions import RayActorError, RayError
 from rllib_hetero.learners.agents.host import Host
 from rllib_hetero.team import ModuleID
 
+_HostActor = ray.remote(Host)
+
 
 class Seat:
     """A host in this process. It answers at once, and is never lost.
@@ -21,7 +23,10 @@ class Seat:
         incarnation: How often the host was started before.
         back: Whether the host has a state; one that was started anew first has none.
         lost: Members of other seats that this one has yet to be told the loss of.
+        end: What ended the host, if something did.
     """
+
+    end: Exception | None = None
 
     def __init__(self, config: Any, members: Sequence[ModuleID], snapshots: str | None) -> None:
         self._config, self._snapshots = config, snapshots
@@ -50,6 +55,10 @@ class Seat:
         """Begins a call of the host."""
         self._answer = getattr(self._host, method)(*args)
 
+    def read(self) -> Any:
+        """The answer."""
+        return self._answer
+
     def close(self) -> None:
         """Ends the host."""
 
@@ -59,7 +68,7 @@ class ActorSeat(Seat):
 
     def start(self) -> None:
         config = self._config
-        actor = ray.remote(Host).options(
+        actor = _HostActor.options(
             num_cpus=config.num_cpus_per_agent_learner,
             num_gpus=config.num_gpus_per_agent_learner,
             # The group starts a lost host anew: it must know that it did.
@@ -98,11 +107,13 @@ class ActorSeat(Seat):
         answer, self._pending = self._pending, None
         try:
             return ray.get(answer)
-        except RayActorError:
-            self._alive = False
+        except RayActorError as error:
+            self._alive, self.end = False, error
             return None
 
     def close(self) -> None:
+        if not ray.is_initialized():
+            return  # Ray ended first, and took the actor along; a call would start it anew.
         with suppress(RayError):  # Lost, or late.
             ray.get(self._host.close.remote(), timeout=5)
         ray.kill(self._host)
@@ -128,7 +139,7 @@ def ask_all(
     for k, args in calls.items():
         seats[k].ask(method, *args)
     actors = {k: seats[k] for k in calls if isinstance(seats[k], ActorSeat)}
-    answers = {k: seats[k]._answer for k in calls if k not in actors}
+    answers = {k: seats[k].read() for k in calls if k not in actors}
     pending = {seat.pending: k for k, seat in actors.items()}
     _wait(list(pending), patience_s)
     for reference, k in pending.items():
