@@ -6,6 +6,11 @@ named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 
 from ray.tune.registry import register_trainable
 
+from rllib_hetero.algorithms.decentralised.f2a2_coma import F2A2COMA, F2A2COMAConfig
+from rllib_hetero.algorithms.decentralised.f2a2_ddpg import F2A2DDPG, F2A2DDPGConfig
+from rllib_hetero.algorithms.decentralised.f2a2_isac import F2A2ISAC, F2A2ISACConfig
+from rllib_hetero.algorithms.decentralised.f2a2_sac import F2A2SAC, F2A2SACConfig
+from rllib_hetero.algorithms.decentralised.f2a2_td3 import F2A2TD3, F2A2TD3Config
 from rllib_hetero.algorithms.off_policy.had3qn import HAD3QN, HAD3QNConfig
 from rllib_hetero.algorithms.off_policy.haddpg import HADDPG, HADDPGConfig
 from rllib_hetero.algorithms.off_policy.hasac import HASAC, HASACConfig
@@ -46,8 +51,9 @@ __version__ = "0.1.0.dev0"
 
 _ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, COMA, ARMAPPO)
 _OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC, MAAC, QMIX, VDN, IQL)
+_DECENTRALISED = (F2A2COMA, F2A2DDPG, F2A2TD3, F2A2SAC, F2A2ISAC)
 
-ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY)}
+ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY, *_DECENTRALISED)}
 """Every algorithm by the name it is registered under."""
 
 for _name, _algorithm in ALGORITHMS.items():
@@ -60,6 +66,11 @@ __all__ = [
     "ARMAPPO",
     "BPPO",
     "COMA",
+    "F2A2COMA",
+    "F2A2DDPG",
+    "F2A2ISAC",
+    "F2A2SAC",
+    "F2A2TD3",
     "HAA2C",
     "HAD3QN",
     "HADDPG",
@@ -82,6 +93,11 @@ __all__ = [
     "COMAConfig",
     "CoPPO",
     "CoPPOConfig",
+    "F2A2COMAConfig",
+    "F2A2DDPGConfig",
+    "F2A2ISACConfig",
+    "F2A2SACConfig",
+    "F2A2TD3Config",
     "Finding",
     "HAA2CConfig",
     "HAD3QNConfig",

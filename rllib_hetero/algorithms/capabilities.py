@@ -10,7 +10,7 @@ class Capabilities:
     """Answers to "can I use it?".
 
     Attributes:
-        family: "on-policy" or "off-policy".
+        family: "on-policy", "off-policy" or "decentralised".
         paper: Whose method it is, and where it was published.
         update: In which order agents are updated.
         correction: How an update accounts for the other agents'.

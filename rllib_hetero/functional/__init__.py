@@ -14,12 +14,21 @@ from rllib_hetero.functional.deterministic import NoisyDeterministic
 from rllib_hetero.functional.distributions import ClosedForm, Density, Distribution
 from rllib_hetero.functional.families import POLICY_FAMILIES
 from rllib_hetero.functional.greedy import EpsilonGreedy
+from rllib_hetero.functional.importance import truncated_ratio
 from rllib_hetero.functional.joint_actions import (
     InTurn,
     agent_row,
     joint_actions,
     joint_index,
     values_in_turn,
+)
+from rllib_hetero.functional.joint_gradient import (
+    JointGradient,
+    deterministic_actor_loss,
+    off_policy_critic_loss,
+    on_policy_actor_loss,
+    on_policy_critic_loss,
+    soft_actor_loss,
 )
 from rllib_hetero.functional.masks import (
     mask_inputs,
@@ -92,6 +101,7 @@ __all__ = [
     "Distribution",
     "EpsilonGreedy",
     "InTurn",
+    "JointGradient",
     "LineSearchResult",
     "MultiCategorical",
     "NoisyDeterministic",
@@ -109,6 +119,7 @@ __all__ = [
     "clipped_value_loss",
     "conjugate_gradient",
     "counterfactual_advantage",
+    "deterministic_actor_loss",
     "distribution_for",
     "encode",
     "encode_tensor",
@@ -134,11 +145,15 @@ __all__ = [
     "moments",
     "nothing_allowed",
     "num_choices",
+    "off_policy_critic_loss",
+    "on_policy_actor_loss",
+    "on_policy_critic_loss",
     "peer_surrogate",
     "policy_ratio",
     "posterior_gumbel",
     "reparameterized",
     "smallest",
+    "soft_actor_loss",
     "soft_value",
     "standardize",
     "straight_through",
@@ -147,6 +162,7 @@ __all__ = [
     "td_loss",
     "td_target",
     "temperature_loss",
+    "truncated_ratio",
     "unflat",
     "values_in_turn",
     "variance_ratio",

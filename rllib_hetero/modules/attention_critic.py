@@ -105,6 +105,16 @@ class AttentionCritic(TorchRLModule):
         """The same by the targets."""
         return self._of(self.target_networks, observations, actions, active)
 
+    def speak_for(self, agents: Sequence[int]) -> None:
+        """From now on, gives the values of these agents alone; all parameters stay.
+
+        Args:
+            agents: Indices, of those that were valued at first.
+        """
+        self.valued = list(agents)
+        for network in (*self.networks, *self.target_networks):
+            network.valued = self.valued
+
     def target_pairs(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
         """(target, online) of every parameter that has a target."""
         return pairs(self.target_networks, self.networks)

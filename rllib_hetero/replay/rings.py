@@ -60,6 +60,13 @@ class Rings:
         oldest = self.written - self.counts
         return (self._ends - self.counts)[ring] + (slot - oldest[ring]) % self.slots
 
+    def newest(self, per_ring: int) -> np.ndarray:
+        """Of the rows in the order of all rows, the newest of each ring, at most so many."""
+        counts = np.minimum(self.counts, per_ring)
+        return np.concatenate(
+            [np.arange(end - n, end) for end, n in zip(self._ends, counts, strict=True)]
+        )
+
     def place(self, ring: np.ndarray, number: np.ndarray) -> np.ndarray:
         """Where in memory the row of this number lies, rings one behind the other."""
         return ring * self.slots + number % self.slots

@@ -10,6 +10,7 @@ The ranges span what the papers' authors have tuned by hand over their benchmark
 [4] Liu et al.: Maximum Entropy Heterogeneous-Agent Reinforcement Learning. ICLR 2024. HASAC.
 [5] Foerster et al.: Counterfactual Multi-Agent Policy Gradients. AAAI 2018. COMA.
 [6] Iqbal and Sha: Actor-Attention-Critic for Multi-Agent Reinforcement Learning. ICML 2019. MAAC.
+[7] Li et al.: F2A2. JMLR 2023. F2A2-COMA, -DDPG, -TD3, -SAC and -ISAC.
 """
 
 from __future__ import annotations
@@ -50,7 +51,20 @@ _TWIN_DELAYED = {**_DETERMINISTIC, "policy_delay": tune.choice([2, 4, 8])}
 _DECOMPOSED = {**_LR, "lambda_": tune.choice([0.0, 0.6]), "gamma": tune.uniform(0.95, 0.99)}
 _SOFT = {**_OFF_POLICY, "alpha_lr": tune.loguniform(1e-4, 1e-3)}
 
+# Beside the learning rates, how much actor and critic are given of each other's objective.
+_JOINT = {
+    "lr": tune.loguniform(3e-4, 2e-3),
+    "critic_lr": tune.loguniform(3e-4, 2e-3),
+    "critic_alpha1": tune.loguniform(1e-4, 1e-2),
+    "actor_alpha2": tune.loguniform(1e-4, 1e-1),
+}
+
 SPACES: Mapping[str, Space] = {
+    "F2A2COMA": {**_JOINT, "lambda_": tune.uniform(0.6, 0.95), **_ENTROPY},
+    "F2A2DDPG": _JOINT,
+    "F2A2TD3": {**_JOINT, "policy_delay": tune.choice([1, 2, 4])},
+    "F2A2SAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
+    "F2A2ISAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
     "HAPPO": _CLIPPED,
     "MAPPO": _CLIPPED,
     "BPPO": _CLIPPED,

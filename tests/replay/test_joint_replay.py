@@ -40,6 +40,8 @@ def assert_same_as_walked(replay, history, n_step):
         for agent, (m, k) in layout.slot_of.items():
             np.testing.assert_array_equal(batch.actions[m][i, k], step.actions[agent])
             assert batch.log_probs[m][i, k] == np.float32(step.log_probs[agent])
+            expected = step.dist_inputs[agent].astype(np.float32)
+            np.testing.assert_array_equal(batch.dist_inputs[m][i, k], expected)
     return batch
 
 
@@ -65,6 +67,7 @@ def test_every_row_is_what_was_sampled(kind, seed):
         num_columns=num_envs,
         individual_rewards=True,
         keep_log_probs=True,
+        keep_dist_inputs=True,
     )
     history = History(layout, num_envs, seed)
     for _ in range(10):

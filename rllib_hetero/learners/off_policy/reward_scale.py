@@ -31,15 +31,10 @@ class RewardScale:
         Args:
             moments: (1 + 2 k,) float64, `JointReplay.reward_moments` of all learners, summed.
         """
-        count = moments[0].clamp(min=1.0)
-        first, second = (moments[1:] / count).chunk(2)
         own = slice(0, 1) if self._shared else slice(1, None)
-        mean, second = first[own], second[own]
-        deviation = (second - mean.square()).clamp(min=0.0).sqrt()
-        # Of rewards that are all the same nothing is left; they are not blown up.
-        deviation = torch.where(deviation > 1e-6 * (1.0 + mean.abs()), deviation, 1.0)
-        self._mean = mean.float().expand(self._num_agents)
-        self._deviation = deviation.float().expand(self._num_agents)
+        mean, deviation = (x[own] for x in mean_and_deviation(moments))
+        self._mean = mean.expand(self._num_agents)
+        self._deviation = deviation.expand(self._num_agents)
 
     def of(self, batch: JointBatch) -> Tensor:
         """(B, n) each agent's rewards, as they are."""
@@ -51,3 +46,16 @@ class RewardScale:
     def standardize(self, rewards: Tensor) -> Tensor:
         """(B, n) in units of the deviation, around the mean."""
         return (rewards - self._mean) / self._deviation
+
+
+def mean_and_deviation(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """(k,) float32 means and deviations of rewards.
+
+    Args:
+        moments: (1 + 2 k,) float64, as `JointReplay.reward_moments` has them.
+    """
+    mean, second = (moments[1:] / moments[0].clamp(min=1.0)).chunk(2)
+    deviation = (second - mean.square()).clamp(min=0.0).sqrt()
+    # Of rewards that are all the same nothing is left; they are not blown up.
+    deviation = torch.where(deviation > 1e-6 * (1.0 + mean.abs()), deviation, 1.0)
+    return mean.float(), deviation.float()
