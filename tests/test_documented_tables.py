@@ -91,7 +91,8 @@ ON_POLICY = [
 def test_documented_defaults_are_the_settings(name):
     config = ALGORITHMS[name].get_default_config()
     rows = defaults_in(page_of(name))
-    assert len(rows) == {"HAPPO": 20, "HATRPO": 7, "A2PO": 5, "BPPO": 4, "CoPPO": 2}.get(name, 0)
+    counts = {"HAPPO": 20, "HATRPO": 7, "A2PO": 5, "BPPO": 4, "CoPPO": 2, "COMA": 8}
+    assert len(rows) == counts.get(name, 0)
     for setting, default in rows:
         assert getattr(config, setting) == ast.literal_eval(default), setting
 

@@ -416,7 +416,9 @@ class SlowActorCritic(SlowCOMA):
 
 def test_with_one_agent_it_is_an_actor_critic():
     env = {"agents": {"only": (3, "discrete")}, "end": "alternate"}
-    plain = {"value_norm": False, "standardize_advantages": False, "entropy_coeff": 0.0}
+    plain = {
+        "value_norm": False, "standardize_advantages": False, "entropy_coeff": 0.0, "num_epochs": 1,
+    }  # fmt: skip
     _, _, moved = run(env, updates=5, slow_cls=SlowActorCritic, **plain)
     # But for the own one-hot's part, all has gone a long way.
     assert all(x > 1e-3 for (_, k), x in moved.items() if k.endswith("weight")), moved
