@@ -181,7 +181,8 @@ def toy_config(
         .learners(agents_per_learner=host, num_cpus_per_agent_learner=0.01)
         .consensus(**{"peer_timeout_s": 60.0} | consensus)
         .training(
-            lr=0.1, train_batch_size_per_learner=4, training_intensity=4 * 2 / (2 * steps),
+            lr=0.1, critic_lr=None, train_batch_size_per_learner=4,
+            training_intensity=4 * 2 / (2 * steps),
             num_steps_sampled_before_learning_starts=2 * steps,
             replay_buffer_config={"capacity": 200},
         )

@@ -111,6 +111,8 @@ def outcome(config, iterations=4):
 def equal(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, tuple):
+        return all(map(equal, a, b))
     if isinstance(a, (np.ndarray, torch.Tensor)):
         return np.array_equal(np.asarray(a), np.asarray(b))
     return a == b

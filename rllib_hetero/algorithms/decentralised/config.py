@@ -271,13 +271,13 @@ class DecentralisedConfig(TeamConfig):
                 )
 
     def _validate_consensus(self) -> None:
-        for name, value, choices in (
+        for name, given, choices in (
             ("mode", self.consensus_mode, MODES),
             ("multipliers", self.multipliers, MULTIPLIERS),
         ):
-            if value not in choices:
+            if given not in choices:
                 self._value_error(
-                    f"`{name}` is {value!r}; use one of {choices}: config.consensus({name}=...)."
+                    f"`{name}` is {given!r}; use one of {choices}: config.consensus({name}=...)."
                 )
         if not callable(self.shared) and self.shared not in SHARED_PARTS:
             self._value_error(

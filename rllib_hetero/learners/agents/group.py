@@ -160,7 +160,7 @@ class AgentLearnerGroup(LearnerGroup):
         return metrics
 
     def _metrics_of_all(self, outcomes: list[Outcome]) -> dict[str, float]:
-        log = {
+        log: dict[str, float] = {
             **self._rounds.counts,
             "num_updates_lifetime": self.num_updates,
             "last_edges": self._rounds.last_edges,

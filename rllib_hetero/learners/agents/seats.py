@@ -114,9 +114,10 @@ class ActorSeat(Seat):
     def close(self) -> None:
         if not ray.is_initialized():
             return  # Ray ended first, and took the actor along; a call would start it anew.
+        actor: Any = self._host
         with suppress(RayError):  # Lost, or late.
-            ray.get(self._host.close.remote(), timeout=5)
-        ray.kill(self._host)
+            ray.get(actor.close.remote(), timeout=5)
+        ray.kill(actor)
 
 
 def ask_all(
@@ -138,16 +139,16 @@ def ask_all(
     """
     for k, args in calls.items():
         seats[k].ask(method, *args)
-    actors = {k: seats[k] for k in calls if isinstance(seats[k], ActorSeat)}
-    answers = {k: seats[k].read() for k in calls if k not in actors}
-    pending = {seat.pending: k for k, seat in actors.items()}
-    _wait(list(pending), patience_s)
-    for reference, k in pending.items():
-        if ray.wait([reference], timeout=0)[0]:
-            answer = actors[k].read()
-            if actors[k].alive:
+    asked = [seats[k] for k in calls]
+    _wait([seat.pending for seat in asked if isinstance(seat, ActorSeat)], patience_s)
+    answers = {}
+    for k in calls:
+        seat = seats[k]
+        if not isinstance(seat, ActorSeat) or _has_come(seat.pending):
+            answer = seat.read()
+            if seat.alive:
                 answers[k] = answer
-    return {k: answers[k] for k in calls if k in answers}
+    return answers
 
 
 def poll(seats: Sequence[Seat]) -> list[int]:
@@ -158,15 +159,17 @@ def poll(seats: Sequence[Seat]) -> list[int]:
     """
     lost = []
     for k, seat in enumerate(seats):
-        if not isinstance(seat, ActorSeat) or seat.pending is None:
-            continue
-        if ray.wait([seat.pending], timeout=0)[0]:
+        if isinstance(seat, ActorSeat) and seat.pending is not None and _has_come(seat.pending):
             seat.read()
             # What one that was started anew is asked first is to come back.
             seat.back = seat.alive
             if not seat.alive:
                 lost.append(k)
     return lost
+
+
+def _has_come(reference: Any) -> bool:
+    return bool(ray.wait([reference], timeout=0, fetch_local=False)[0])
 
 
 def _wait(references: list[Any], patience_s: float | None) -> None:
