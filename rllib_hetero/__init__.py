@@ -11,6 +11,7 @@ from rllib_hetero.algorithms.decentralised.f2a2_ddpg import F2A2DDPG, F2A2DDPGCo
 from rllib_hetero.algorithms.decentralised.f2a2_isac import F2A2ISAC, F2A2ISACConfig
 from rllib_hetero.algorithms.decentralised.f2a2_sac import F2A2SAC, F2A2SACConfig
 from rllib_hetero.algorithms.decentralised.f2a2_td3 import F2A2TD3, F2A2TD3Config
+from rllib_hetero.algorithms.decentralised.networked_ac import NetworkedAC, NetworkedACConfig
 from rllib_hetero.algorithms.off_policy.had3qn import HAD3QN, HAD3QNConfig
 from rllib_hetero.algorithms.off_policy.haddpg import HADDPG, HADDPGConfig
 from rllib_hetero.algorithms.off_policy.hasac import HASAC, HASACConfig
@@ -51,7 +52,7 @@ __version__ = "0.1.0.dev0"
 
 _ON_POLICY = (HAPPO, HATRPO, HAA2C, A2PO, BPPO, CoPPO, MAPPO, MAA2C, COMA, ARMAPPO)
 _OFF_POLICY = (HADDPG, HATD3, HAD3QN, HASAC, MADDPG, MATD3, MASAC, MAAC, QMIX, VDN, IQL)
-_DECENTRALISED = (F2A2COMA, F2A2DDPG, F2A2TD3, F2A2SAC, F2A2ISAC)
+_DECENTRALISED = (F2A2COMA, F2A2DDPG, F2A2TD3, F2A2SAC, F2A2ISAC, NetworkedAC)
 
 ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY, *_DECENTRALISED)}
 """Every algorithm by the name it is registered under."""
@@ -114,6 +115,8 @@ __all__ = [
     "MASACConfig",
     "MATD3Config",
     "MissingExtraError",
+    "NetworkedAC",
+    "NetworkedACConfig",
     "NonFiniteUpdateError",
     "Outcome",
     "PettingZooTeamEnv",

@@ -57,7 +57,7 @@ class CategoricalActor(TargetedActor):
         self.add_exploration(False)
         self.add_target()
         if first and not self.inference_only:
-            self.target_network[0][0] = first[0]  # type: ignore[index]
+            self.target_network[0][0] = first[0]  # type: ignore[index,operator]
 
     @property
     def input_norm(self) -> InputNorm | None:

@@ -151,10 +151,8 @@ def stack_layer(layers: Sequence[nn.Module]) -> Layer:
         )
         return lambda x: first.combine(value(x), advantage(x))
     if isinstance(first, InputNorm):
-        shift, scale = (
-            torch.stack([x[i] for x in (layer.affine() for layer in layers)])[:, None]
-            for i in range(2)
-        )
+        affine = [layer.affine() for layer in layers if isinstance(layer, InputNorm)]
+        shift, scale = (torch.stack(part)[:, None] for part in zip(*affine, strict=True))
         limit = first.limit
         return lambda x: torch.addcmul(shift, x, scale).clamp_(-limit, limit)
     if len(layers) == 1:

@@ -11,6 +11,8 @@ The ranges span what the papers' authors have tuned by hand over their benchmark
 [5] Foerster et al.: Counterfactual Multi-Agent Policy Gradients. AAAI 2018. COMA.
 [6] Iqbal and Sha: Actor-Attention-Critic for Multi-Agent Reinforcement Learning. ICML 2019. MAAC.
 [7] Li et al.: F2A2. JMLR 2023. F2A2-COMA, -DDPG, -TD3, -SAC and -ISAC.
+[8] Zhang et al.: Fully Decentralized Multi-Agent Reinforcement Learning with Networked Agents.
+    ICML 2018. NetworkedAC.
 """
 
 from __future__ import annotations
@@ -65,6 +67,11 @@ SPACES: Mapping[str, Space] = {
     "F2A2TD3": {**_JOINT, "policy_delay": tune.choice([1, 2, 4])},
     "F2A2SAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
     "F2A2ISAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
+    "NetworkedAC": {
+        "lr": tune.loguniform(3e-4, 2e-3),
+        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        **_ENTROPY,
+    },
     "HAPPO": _CLIPPED,
     "MAPPO": _CLIPPED,
     "BPPO": _CLIPPED,

@@ -297,7 +297,7 @@ BAD_SETTINGS = {
             lambda kind=kind: toys.small(
                 COMAConfig(), env_config={"actions": {"a": "discrete", "b": kind}}
             ),
-            rf"agent 'b'.*counterfactual baseline.*a Discrete.*{word}",
+            rf"agent 'b'.*choices of a Discrete.*{word}",
         )
         for kind, word in (("box", "Box"), ("multi", "MultiDiscrete"))
     },

@@ -51,7 +51,9 @@ def assert_moments_of_all_rows(replay, history):
     walked = [history.walk(e, j, 1, GAMMA)[:2] for e, j in rows]
     every = np.array([[team, *agents] for team, agents in walked], np.float32).astype(np.float64)
     expected = np.concatenate([[len(rows)], every.sum(0), (every**2).sum(0)])
-    np.testing.assert_allclose(replay.reward_moments(), expected, rtol=1e-12, atol=1e-9)
+    # The team's reward is a sum in single precision, of numbers below 10; so are its terms.
+    rounding = 1e-5 * len(rows)
+    np.testing.assert_allclose(replay.reward_moments(), expected, rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize("kind", KINDS)

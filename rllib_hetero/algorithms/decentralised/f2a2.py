@@ -277,7 +277,7 @@ class F2A2Config(ReplayingConfig):
             sizes = [team.observation_spaces[a].shape[0] for a in team.agents]
             return RLModuleSpec(
                 module_class=AttentionCritic,
-                observation_space=_box(sum(sizes)),
+                observation_space=box(sum(sizes)),
                 action_space=gym.spaces.MultiDiscrete(
                     [num_choices(team.action_spaces[a]) for a in team.agents]
                 ),
@@ -288,8 +288,8 @@ class F2A2Config(ReplayingConfig):
         size = team.critic_space.shape[0] + len(team.agents)
         return RLModuleSpec(
             module_class=AskedQCritic,
-            observation_space=_box(size),
-            action_space=_box(self.layout.joint_size),
+            observation_space=box(size),
+            action_space=box(self.layout.joint_size),
             learner_only=True,
             model_config=model | {NUM_AGENTS: len(team.agents)},
         )
@@ -384,5 +384,6 @@ class F2A2Config(ReplayingConfig):
                 )
 
 
-def _box(size: int) -> gym.spaces.Box:
+def box(size: int) -> gym.spaces.Box:
+    """Any (size,) numbers."""
     return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)

@@ -19,6 +19,7 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.functional import num_choices
 from rllib_hetero.learners.off_policy.attention import AttentionLearner
 from rllib_hetero.modules.attention_critic import (
     ATTENTION_DEFAULTS,
@@ -168,7 +169,9 @@ class MAACConfig(OffPolicyConfig):
         return RLModuleSpec(
             module_class=AttentionCritic,
             observation_space=gym.spaces.Box(-np.inf, np.inf, (sum(sizes),), np.float32),
-            action_space=gym.spaces.MultiDiscrete([team.action_spaces[a].n for a in team.agents]),
+            action_space=gym.spaces.MultiDiscrete(
+                [num_choices(team.action_spaces[a]) for a in team.agents]
+            ),
             learner_only=True,
             model_config=self.model_config | {OBSERVATION_SIZES: sizes},
         )

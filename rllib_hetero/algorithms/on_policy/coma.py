@@ -22,6 +22,7 @@ from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.following import WhatFollows
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
+from rllib_hetero.functional import num_choices
 from rllib_hetero.learners.on_policy.counterfactual import CounterfactualLearner
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
 from rllib_hetero.modules.counterfactual_critic import CounterfactualCritic
@@ -126,7 +127,9 @@ class COMAConfig(OnPolicyConfig):
         return RLModuleSpec(
             module_class=CounterfactualCritic,
             observation_space=team.critic_space,
-            action_space=gym.spaces.MultiDiscrete([team.action_spaces[a].n for a in team.agents]),
+            action_space=gym.spaces.MultiDiscrete(
+                [num_choices(team.action_spaces[a]) for a in team.agents]
+            ),
             learner_only=True,
             model_config=self.model_config,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -22,7 +23,7 @@ from rllib_hetero.modules.critic import TeamCritic
 class OnPolicyConfig(TeamConfig):
     """Settings of the on-policy algorithms, with HARL's defaults (JMLR 2024, Appendix)."""
 
-    model_defaults = MODEL_DEFAULTS
+    model_defaults: ClassVar[Mapping[str, Any]] = MODEL_DEFAULTS
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
