@@ -7,7 +7,7 @@ from off_policy_toys import off_policy_config, update
 from test_several_learners import assert_close, assert_equal_bits
 from toys import make_learner, make_runner, sample
 
-from rllib_hetero import HAD3QNConfig, HASACConfig, HATD3Config, QMIXConfig
+from rllib_hetero import HAD3QNConfig, HASACConfig, HATD3Config, MAACConfig, QMIXConfig
 
 # Three environments: one learner is home to one of them, the other one to two.
 THREE = {
@@ -22,6 +22,7 @@ CASES = {
     "hatd3": (HATD3Config, THREE, {"policy_delay": 2, "n_step": 2}),
     "hasac": (HASACConfig, THREE, {"policy_delay": 2, "n_step": 2}),
     "had3qn": (HAD3QNConfig, CHOOSING, {"n_step": 2}),
+    "maac": (MAACConfig, CHOOSING, {"model": {"attention_size": 8, "num_attention_heads": 2}}),
     "qmix": (QMIXConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
     "by priority": (
         HATD3Config,
@@ -31,7 +32,7 @@ CASES = {
 }
 every_case = pytest.mark.parametrize("case", CASES)
 # Whose minibatch may have two rows, drawn uniformly.
-of_two_rows = pytest.mark.parametrize("case", ["hatd3", "hasac", "had3qn"])
+of_two_rows = pytest.mark.parametrize("case", ["hatd3", "hasac", "had3qn", "maac"])
 
 
 def config_for(case, num_learners, batch_size):
