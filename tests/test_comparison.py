@@ -65,6 +65,27 @@ def keep(tmp_path):
     return write
 
 
+def test_communication_by_topology_and_interval(monkeypatch, command, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "tuned_examples"))
+    data = tmp_path / "docs" / "data" / "f2a2_communication"
+    data.mkdir(parents=True)
+    ends = {"topology-0": [4, 8], "topology-100": [400, 480], "interval-never": [40]}
+    commits = {}
+    for what, values in ends.items():
+        for seed, value in enumerate(values, start=1):
+            rows = "".join(f"{step},{value}\n" for step in STEPS // 10)
+            name = f"{what}-s{seed}"
+            (data / f"{name}.csv").write_text("env_steps,episode_return_mean\n" + rows)
+            commits[name] = "0123456789"
+    (data / "commits.json").write_text(json.dumps(commits))
+    command("f2a2_communication", "--show-only")
+    page = (tmp_path / "docs" / "f2a2_communication.md").read_text()
+    # What is recorded is the sum over four agents.
+    assert "| F2A2SAC | 1.5 ± 0.5 | - | - | 110.0 ± 10.0 | 2 |" in page
+    assert "| F2A2SAC | 10.0 | - | - | - | 1 |" in page
+    assert imread(tmp_path / "docs" / "f2a2_communication.png")[..., :3].std() > 0.01
+
+
 def no_training(*_):
     raise AssertionError("This run is there already.")
 
@@ -198,5 +219,5 @@ def test_means_and_deviations():
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_the_pages_are_those_of_the_kept_data(page, command, tmp_path):
     shutil.copytree(page.parent / "data", tmp_path / "docs" / "data")
-    command(page.stem, *(["--show-only"] if page.stem.startswith("bppo") else []))
+    command(page.stem, *(["--show-only"] if page.stem.startswith(("bppo", "f2a2")) else []))
     assert (tmp_path / "docs" / page.name).read_text() == page.read_text()

@@ -10,7 +10,7 @@ class Capabilities:
     """Answers to "can I use it?".
 
     Attributes:
-        family: "on-policy" or "off-policy".
+        family: "on-policy", "off-policy" or "decentralised".
         paper: Whose method it is, and where it was published.
         update: In which order agents are updated.
         correction: How an update accounts for the other agents'.
@@ -21,6 +21,8 @@ class Capabilities:
         recurrent: Whether policies and critics may have a memory.
         parameter_sharing: Whether agents may share a module.
         several_learners: Whether learners may share the batch.
+        unequal_spaces: Whether agents' spaces may differ.
+        global_state: Whether the critic sees the environment's global state, where there is one.
         autoregressive: Whether agents act one after another, each told the actions before its own.
     """
 
@@ -34,5 +36,7 @@ class Capabilities:
     recurrent: bool = True
     parameter_sharing: bool = True
     several_learners: bool = True
+    global_state: bool = True
+    unequal_spaces: bool = True
     autoregressive: bool = False
     family: str = "on-policy"

@@ -30,16 +30,31 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
         path: The checkpoint's folder, or its URI.
         filesystem: The pyarrow filesystem of `path`; None infers it from a URI.
     """
+    filesystem, folder = export_description(algo, path, filesystem)
+    weights = algo.learner_group.get_state(
+        components=[
+            f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{m}" for m in algo.config.layout.groups
+        ],
+        inference_only=True,
+    )[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
+    for m, state in weights.items():
+        tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
+        with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
+            torch.save(tensors, file)
+
+
+def export_description(algo: Algorithm, path: str, filesystem: Any = None) -> tuple[Any, str]:
+    """Writes `<path>/policies/team.json`; see `export_policies`.
+
+    Returns:
+        The pyarrow filesystem, and the folder on it.
+    """
     if filesystem is None:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(path)
     folder = f"{path.rstrip('/')}/{FOLDER}"
     filesystem.create_dir(folder, recursive=True)
     layout = algo.config.layout
     spec = algo.config.get_multi_rl_module_spec(inference_only=True)
-    weights = algo.learner_group.get_state(
-        components=[f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}/{m}" for m in layout.groups],
-        inference_only=True,
-    )[COMPONENT_LEARNER][COMPONENT_RL_MODULE]
     lost = [
         part
         for m, s in spec.rl_module_specs.items()
@@ -81,10 +96,7 @@ def export_policies(algo: Algorithm, path: str, filesystem: Any = None) -> None:
     _write(
         filesystem, f"{folder}/{TEAM_FILE}", json.dumps(as_plain(description), indent=1).encode()
     )
-    for m, state in weights.items():
-        tensors = {name: torch.as_tensor(np.asarray(x)) for name, x in state.items()}
-        with filesystem.open_output_stream(f"{folder}/{m}.pt") as file:
-            torch.save(tensors, file)
+    return filesystem, folder
 
 
 def exported_agents(path: str, filesystem: Any = None) -> tuple[AgentID, ...] | None:

@@ -177,7 +177,7 @@ class TeamAlgorithm(Algorithm):
             self._take_order(agents)
         for runners in (self.env_runner_group, self.eval_env_runner_group):
             if runners is not None:
-                runners.foreach_env_runner(_accept_earlier_weights)
+                runners.foreach_env_runner(accept_earlier_weights)
         super().set_state(state)
         saved = {p["worker_index"]: p for p in state.get(RUNNER_PROGRESS, [])}
         if saved:
@@ -234,7 +234,7 @@ def warn_of_no_samples(logger: logging.Logger) -> None:
     )
 
 
-def _accept_earlier_weights(runner: Any) -> None:
+def accept_earlier_weights(runner: Any) -> None:
     """Runners keep weights that are newer than those they are sent, but for a first time."""
     runner._weights_seq_no = 0
 

@@ -5,16 +5,30 @@
 
 from rllib_hetero.functional.advantages import generalized_advantages, moments, standardize
 from rllib_hetero.functional.correction import fold, policy_ratio
+from rllib_hetero.functional.counterfactual import (
+    action_probabilities,
+    counterfactual_advantage,
+    expected_value,
+)
 from rllib_hetero.functional.deterministic import NoisyDeterministic
 from rllib_hetero.functional.distributions import ClosedForm, Density, Distribution
 from rllib_hetero.functional.families import POLICY_FAMILIES
 from rllib_hetero.functional.greedy import EpsilonGreedy
+from rllib_hetero.functional.importance import truncated_ratio
 from rllib_hetero.functional.joint_actions import (
     InTurn,
     agent_row,
     joint_actions,
     joint_index,
     values_in_turn,
+)
+from rllib_hetero.functional.joint_gradient import (
+    JointGradient,
+    deterministic_actor_loss,
+    off_policy_critic_loss,
+    on_policy_actor_loss,
+    on_policy_critic_loss,
+    soft_actor_loss,
 )
 from rllib_hetero.functional.masks import (
     mask_inputs,
@@ -87,11 +101,13 @@ __all__ = [
     "Distribution",
     "EpsilonGreedy",
     "InTurn",
+    "JointGradient",
     "LineSearchResult",
     "MultiCategorical",
     "NoisyDeterministic",
     "SquashedGaussian",
     "Trial",
+    "action_probabilities",
     "adaptive_clip",
     "agent_row",
     "allowed_target_entropy",
@@ -102,10 +118,13 @@ __all__ = [
     "clipped_surrogate",
     "clipped_value_loss",
     "conjugate_gradient",
+    "counterfactual_advantage",
+    "deterministic_actor_loss",
     "distribution_for",
     "encode",
     "encode_tensor",
     "error_moments",
+    "expected_value",
     "finite",
     "finite_exp",
     "fisher_product",
@@ -126,11 +145,15 @@ __all__ = [
     "moments",
     "nothing_allowed",
     "num_choices",
+    "off_policy_critic_loss",
+    "on_policy_actor_loss",
+    "on_policy_critic_loss",
     "peer_surrogate",
     "policy_ratio",
     "posterior_gumbel",
     "reparameterized",
     "smallest",
+    "soft_actor_loss",
     "soft_value",
     "standardize",
     "straight_through",
@@ -139,6 +162,7 @@ __all__ = [
     "td_loss",
     "td_target",
     "temperature_loss",
+    "truncated_ratio",
     "unflat",
     "values_in_turn",
     "variance_ratio",

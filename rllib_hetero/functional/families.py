@@ -13,10 +13,11 @@ from rllib_hetero.functional.deterministic import deterministic_for
 from rllib_hetero.functional.distributions import Distribution
 from rllib_hetero.functional.greedy import greedy_for
 from rllib_hetero.functional.squashed import squashed_for
-from rllib_hetero.functional.stochastic import distribution_for
+from rllib_hetero.functional.stochastic import categorical_for, distribution_for
 
 POLICY_FAMILIES: dict[str, Callable[[gym.Space], Distribution]] = {
     "stochastic": distribution_for,
+    "categorical": categorical_for,
     "deterministic": deterministic_for,
     "squashed": squashed_for,
     "greedy": greedy_for,

@@ -236,6 +236,27 @@ class MultiCategorical(ClosedForm):
         return torch.split(inputs, list(self.nvec), dim=-1)
 
 
+def categorical_for(space: gym.Space) -> Categorical:
+    """The family "categorical", of the methods that sum over an agent's actions.
+
+    Args:
+        space: Discrete, starting at 0.
+
+    Returns:
+        `Categorical`.
+
+    Raises:
+        ValueError: If the space is of another kind.
+    """
+    if isinstance(space, Discrete) and space.start == 0:
+        return Categorical(int(space.n))
+    raise ValueError(
+        f"this method draws from, or sums over, the choices of a Discrete (starting at 0), and the "
+        f"action space is {space}. Box and MultiDiscrete actions are for MASAC, HASAC, MAPPO "
+        "and HAPPO."
+    )
+
+
 def distribution_for(space: gym.Space) -> ClosedForm:
     """The distribution of an action space.
 

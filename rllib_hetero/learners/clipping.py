@@ -12,6 +12,8 @@ from torch.nn.utils import (
     clip_grads_with_norm_,
 )
 
+from rllib_hetero.errors import NonFiniteUpdateError
+
 GRAD_CLIP_BY = ("global_norm", "norm", "value")
 """What `grad_clip_by` may be."""
 
@@ -52,6 +54,23 @@ def clip_gradients(
             "config.rl_module(algorithm_config_overrides_per_module=...)."
         )
     return norm
+
+
+def check_finite(norm: Tensor, module_id: str, update: int) -> None:
+    """Raises NonFiniteUpdateError before a step along a gradient that is not finite.
+
+    Args:
+        norm: Of the gradient.
+        module_id: Whose it is.
+        update: Number of the update, for the message.
+    """
+    if not torch.isfinite(norm):
+        raise NonFiniteUpdateError(
+            f"The gradient of module {module_id!r} is NaN or infinite in update {update}; this "
+            "step was not taken. The last checkpoint is untouched: restore it, and lower "
+            "config.training(lr=...), or look for extreme rewards or observations in the "
+            "environment."
+        )
 
 
 def _norm(gradients: list[Tensor]) -> Tensor:

@@ -16,8 +16,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
-from rllib_hetero.errors import NonFiniteUpdateError
-from rllib_hetero.learners.clipping import clip_gradients
+from rllib_hetero.learners.clipping import check_finite, clip_gradients
 from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.restoring import RestoringLearner
 from rllib_hetero.reductions import copy_from_first_learner
@@ -78,20 +77,19 @@ class TeamLearner(RestoringLearner):
             NonFiniteUpdateError: If the gradient is NaN or infinite. No parameter has changed
                 in this step.
         """
-        norm = clip_gradients(list(module_gradients_dict), config.grad_clip, config.grad_clip_by)
+        limit = self.gradient_limit(module_id, config)
+        norm = clip_gradients(list(module_gradients_dict), limit, config.grad_clip_by)
         self.check_finite(norm, module_id)
         self.notes.add(module_id, "gradient_norm", norm)
         return module_gradients_dict
 
+    def gradient_limit(self, module_id: ModuleID, config: Any) -> float | None:
+        """What the module's gradients are clipped at; None: they are not."""
+        return config.grad_clip
+
     def check_finite(self, gradient_norm: Tensor, module_id: ModuleID) -> None:
         """Raises NonFiniteUpdateError before a step along a gradient that is not finite."""
-        if not torch.isfinite(gradient_norm):
-            raise NonFiniteUpdateError(
-                f"The gradient of module {module_id!r} is NaN or infinite in update "
-                f"{self._weights_seq_no}; this step was not taken. The last checkpoint is "
-                "untouched: restore it, and lower config.training(lr=...), or look for extreme "
-                "rewards or observations in the environment."
-            )
+        check_finite(gradient_norm, module_id, self._weights_seq_no)
 
     def _iteration_seed(self) -> tuple[int, int]:
         """Seeds all that is drawn in this update; the same on every learner."""

@@ -9,6 +9,7 @@ from torch import nn
 
 _ACTIVATIONS = {
     "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
     "tanh": nn.Tanh,
     "elu": nn.ELU,
     "selu": nn.SELU,
@@ -39,7 +40,7 @@ def mlp(
     Args:
         in_size: Size of the input's last axis.
         hidden_sizes: Sizes of the hidden layers.
-        activation: "relu", "tanh", "elu", "selu" or "hardswish".
+        activation: "relu", "leaky_relu", "tanh", "elu", "selu" or "hardswish".
         layer_norm: Where there is LayerNorm: True, after hidden layers, and on inputs of
             `NORMALIZED_FROM` numbers or more; "all", on smaller inputs too, as in HARL; "hidden",
             after hidden layers only; False, nowhere.

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
 from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.categorical_actor import CategoricalActor
 from rllib_hetero.modules.deterministic_actor import DeterministicActor
 from rllib_hetero.modules.dueling import DuelingHead
+from rllib_hetero.modules.input_norm import InputNorm
 from rllib_hetero.modules.memory import Memory, initial_state, pack, unpack
 from rllib_hetero.modules.q_network import QNetwork
 from rllib_hetero.modules.squashed_actor import SquashedActor
@@ -21,7 +23,7 @@ Layer = Callable[[Tensor], Tensor]
 Cell = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
 
-_STACKABLE = (TeamActor, DeterministicActor, SquashedActor, QNetwork)
+_STACKABLE = (TeamActor, DeterministicActor, SquashedActor, CategoricalActor, QNetwork)
 
 
 class Stackable(Protocol):
@@ -148,6 +150,11 @@ def stack_layer(layers: Sequence[nn.Module]) -> Layer:
             for name in ("value", "advantage")
         )
         return lambda x: first.combine(value(x), advantage(x))
+    if isinstance(first, InputNorm):
+        affine = [layer.affine() for layer in layers if isinstance(layer, InputNorm)]
+        shift, scale = (torch.stack(part)[:, None] for part in zip(*affine, strict=True))
+        limit = first.limit
+        return lambda x: torch.addcmul(shift, x, scale).clamp_(-limit, limit)
     if len(layers) == 1:
         return _one_layer(first)
     if isinstance(first, nn.LayerNorm):

@@ -1,4 +1,4 @@
-"""What is drawn from the replay: joint transitions, and stretches of episodes."""
+"""What is drawn from the replay: transitions, stretches of episodes, what came before."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class JointBatch:
         weights: (B,) float32, of the rows in the loss; 1 unless drawn by priority.
         agent_rewards: (B, n) float32 in agent order, summed as `rewards`, if kept.
         log_probs: Module id to (B, n_m) float32, if kept.
+        dist_inputs: Module id to (B, n_m, p_m) float32, the behaviour policy's parameters, if kept.
     """
 
     observations: PerModule
@@ -50,6 +51,7 @@ class JointBatch:
     weights: Tensor
     agent_rewards: Tensor | None
     log_probs: PerModule
+    dist_inputs: PerModule
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -74,6 +76,7 @@ class JointSequences:
         filled: (B, L) bool, the steps that there are; they come first.
         agent_rewards: (B, L, n) float32 in agent order, if kept.
         log_probs: Module id to (B, L, n_m) float32, if kept.
+        dist_inputs: Module id to (B, L, n_m, p_m) float32, if kept.
     """
 
     observations: PerModule
@@ -86,6 +89,26 @@ class JointSequences:
     filled: Tensor
     agent_rewards: Tensor | None
     log_probs: PerModule
+    dist_inputs: PerModule
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+
+@dataclass
+class JointHistory:
+    """What came before B rows: up to H steps of the same episode, the oldest first.
+
+    Where there were fewer, they come first, and behind them stand zeros with nobody active.
+
+    Attributes:
+        observations: Module id to (B, H, n_m, d_m) float32.
+        actions: Module id to (B, H, n_m, ...).
+        active: Module id to (B, H, n_m) bool.
+        filled: (B, H) bool.
+    """
+
+    observations: PerModule
+    actions: PerModule
+    active: PerModule
+    filled: Tensor

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rllib_hetero.replay.batches import JointBatch, JointSequences
+from rllib_hetero.replay.batches import JointBatch, JointHistory, JointSequences
 from rllib_hetero.replay.files import ReplayFiles
 from rllib_hetero.replay.memory import bytes_needed, check_memory, free_memory
 from rllib_hetero.replay.packing import Packing
@@ -48,6 +48,7 @@ class JointReplay:
         num_columns: How many environments there are.
         individual_rewards: Keeps the agents' rewards beside the team's.
         keep_log_probs: Keeps the behaviour policy's log-probabilities.
+        keep_dist_inputs: Keeps the behaviour policy's parameters.
         sequence_length: L, the steps of a stretch that `sequences` gives. None: it gives none.
         alpha: Exponent of priorities, by which rows can be drawn. None: there are none.
         folder: Keeps the rows in files there, in place of RAM.
@@ -68,6 +69,7 @@ class JointReplay:
         num_columns: int,
         individual_rewards: bool = False,
         keep_log_probs: bool = False,
+        keep_dist_inputs: bool = False,
         sequence_length: int | None = None,
         alpha: float | None = None,
         folder: str | Path | None = None,
@@ -78,7 +80,11 @@ class JointReplay:
                 f"A replay of {capacity} rows for {num_columns} environments has not a row for "
                 "each: raise its capacity."
             )
-        kept = {"individual_rewards": individual_rewards, "keep_log_probs": keep_log_probs}
+        kept = {
+            "individual_rewards": individual_rewards,
+            "keep_log_probs": keep_log_probs,
+            "keep_dist_inputs": keep_dist_inputs,
+        }
         packing = Packing(layout, **kept)
         if folder is None:
             needed = bytes_needed(
@@ -164,6 +170,33 @@ class JointReplay:
         _check_indices(indices, len(self))
         return self._reader.transitions(*self._rings.locate(indices), n_step, gamma)
 
+    def preceding(self, indices: np.ndarray, steps: int) -> JointHistory:
+        """What came before the rows of these indices in their episodes.
+
+        Args:
+            indices: (B,) int64 in [0, len).
+            steps: H, the most steps that are looked back. What has been overwritten is gone.
+
+        Raises:
+            ValueError: If an index is out of range, or nothing is to be looked at.
+        """
+        if steps < 1:
+            raise ValueError(f"At least one step must be looked back, got {steps}.")
+        _check_indices(indices, len(self))
+        return self._reader.preceding(*self._rings.locate(indices), steps)
+
+    def newest(self, count: int) -> np.ndarray:
+        """The indices of about so many of the newest rows, as many of each column, at least one."""
+        return self._rings.newest(max(1, count // self.num_columns))
+
+    def run_lengths(self) -> np.ndarray:
+        """(P,) int64: how many rows follow each other in one episode, run by run.
+
+        Runs put end to end are all rows in the order of their indices. The last row of a run is
+        the last of its episode, or of its column.
+        """
+        return self._reader.run_lengths()
+
     @property
     def num_sequences(self) -> int:
         """How many stretches can be drawn; their indices run as those of rows do."""
@@ -184,6 +217,23 @@ class JointReplay:
         windows = self._need_windows()
         _check_indices(indices, len(windows))
         return self._reader.sequences(*windows.locate(indices), windows.length)
+
+    def reward_moments(self) -> np.ndarray:
+        """What the mean and variance of all rows' rewards are made of.
+
+        Returns:
+            (1 + 2 k,) float64: the number of rows, sums of the rewards and of their squares, of
+            k = 1 + n columns: the team's, then the agents' if they are kept.
+        """
+        table = self._rows.tables["rewards"].array
+        width = table.shape[1]
+        out = np.zeros(1 + 2 * width)
+        out[0] = len(self)
+        for places in self._rings.stretches():
+            rows = table[places].astype(np.float64)
+            out[1 : 1 + width] += rows.sum(0)
+            out[1 + width :] += np.square(rows).sum(0)
+        return out
 
     # ---- priorities --------------------------------------------------------------------------
 

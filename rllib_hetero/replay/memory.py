@@ -21,6 +21,7 @@ def bytes_needed(
     *,
     individual_rewards: bool = False,
     keep_log_probs: bool = False,
+    keep_dist_inputs: bool = False,
     sequence_length: int | None = None,
     prioritized: bool = False,
     episode_length: float | None = None,
@@ -40,12 +41,18 @@ def bytes_needed(
         num_columns: Environments.
         individual_rewards: See `JointReplay`; 4 n bytes more.
         keep_log_probs: See `JointReplay`; up to 4 n bytes more.
+        keep_dist_inputs: See `JointReplay`; 4 bytes more for each parameter.
         sequence_length: See `JointReplay`; 1 byte more.
         prioritized: Whether rows have priorities; 16 bytes for each of the next power of 2.
         episode_length: The mean length of episodes, if they are cut: each has a true final
             observation of 4 d + n + w bytes. None: they are not counted.
     """
-    packing = Packing(layout, individual_rewards=individual_rewards, keep_log_probs=keep_log_probs)
+    packing = Packing(
+        layout,
+        individual_rewards=individual_rewards,
+        keep_log_probs=keep_log_probs,
+        keep_dist_inputs=keep_dist_inputs,
+    )
     sizes = {m: w * np.dtype(packing.dtypes[m]).itemsize for m, w in packing.widths.items()}
     rings = Rings(num_columns, capacity // num_columns)
     places = rings.num_slots

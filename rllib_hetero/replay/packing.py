@@ -22,7 +22,8 @@ class Packing:
 
         seen     float32  observations, then the global state where there is one
         flags    bool     who is alive (n), then the action masks of masked agents
-        acted    float32  actions (a choice is a number), then log-probabilities if kept
+        acted    float32  actions (a choice is a number), then log-probabilities and the
+                          policy's parameters if kept
         rewards  float32  the team's, then the agents' (n) if kept
 
     To draw a row is then to read a few stretches of memory, however many agents there are. The
@@ -34,6 +35,7 @@ class Packing:
         individual_rewards: Whether the agents' rewards are kept beside the team's.
         keep_log_probs: Whether the behaviour policy's log-probabilities are kept, of the modules
             whose distribution has a density.
+        keep_dist_inputs: Whether the behaviour policy's parameters are kept.
 
     Attributes:
         widths: Table to its number of columns.
@@ -50,7 +52,14 @@ class Packing:
         "rewards": np.float32,
     }
 
-    def __init__(self, layout: Layout, *, individual_rewards: bool, keep_log_probs: bool) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        individual_rewards: bool,
+        keep_log_probs: bool,
+        keep_dist_inputs: bool,
+    ) -> None:
         if layout.autoregressive:
             raise ValueError("Agents that act in sequence learn on-policy: there is no replay.")
         self.layout = layout
@@ -65,13 +74,15 @@ class Packing:
         self._acted = _Part(layout, {a: math.prod(d.action_shape) for a, d in dists.items()})
         dense = [a for a, d in dists.items() if keep_log_probs and isinstance(d, Density)]
         self._log_probs = _Part(layout, dict.fromkeys(dense, 1), self._acted.end)
+        inputs = {a: d.size for a, d in dists.items()} if keep_dist_inputs else {}
+        self._dist_inputs = _Part(layout, inputs, self._log_probs.end)
         self._state = slice(0, self._observed.end)
         if team.state_space is not None:
             self._state = slice(self._observed.end, self._observed.end + team.state_space.shape[0])
         self.widths = {
             "seen": self._state.stop,
             "flags": self._allowed.end,
-            "acted": self._log_probs.end,
+            "acted": self._dist_inputs.end,
             "rewards": 1 + individual_rewards * len(team.agents),
         }
 
@@ -92,12 +103,13 @@ class Packing:
         self._fill(rows, masks, self._allowed)
         return rows
 
-    def acted(self, actions: PerModule, log_probs: PerModule) -> np.ndarray:
-        """Packs actions (..., n_m, *shape) and log-probabilities (..., n_m)."""
+    def acted(self, actions: PerModule, log_probs: PerModule, dist_inputs: PerModule) -> np.ndarray:
+        """Packs actions (..., n_m, *shape), log-probabilities (..., n_m), inputs (..., n_m, p)."""
         flat = {m: x.reshape(*self._lead(m, x), -1) for m, x in actions.items()}
         rows = self._rows("acted", np.float32, flat)
         self._fill(rows, flat, self._acted)
         self._fill(rows, {m: x[..., None] for m, x in log_probs.items()}, self._log_probs)
+        self._fill(rows, dist_inputs, self._dist_inputs)
         return rows
 
     def rewards(self, rewards: np.ndarray) -> np.ndarray:
@@ -158,6 +170,10 @@ class Packing:
     def log_probs(self, acted: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m) of each module whose log-probabilities are kept."""
         return {m: c.flat(acted) for m, c in self._log_probs.columns.items()}
+
+    def dist_inputs(self, acted: Tensor) -> dict[ModuleID, Tensor]:
+        """(..., n_m, p_m) of each module, if they are kept."""
+        return {m: c.wide(acted) for m, c in self._dist_inputs.columns.items()}
 
 
 class _Part:

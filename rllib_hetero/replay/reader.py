@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllib_hetero.replay.batches import JointBatch, JointSequences
+from rllib_hetero.replay.batches import JointBatch, JointHistory, JointSequences
 from rllib_hetero.replay.packing import Packing
 from rllib_hetero.replay.rings import Rings
 from rllib_hetero.replay.rows import GOES_ON, TERMINATED, Rows
@@ -62,6 +62,7 @@ class BatchReader:
             weights=torch.ones(len(ring), device=self._device),
             agent_rewards=sums[:, 1:] if packing.individual_rewards else None,
             log_probs=packing.log_probs(acted),
+            dist_inputs=packing.dist_inputs(acted),
         )
 
     def sequences(self, ring: np.ndarray, number: np.ndarray, length: int) -> JointSequences:
@@ -93,7 +94,39 @@ class BatchReader:
             filled=self._send(torch.from_numpy(filled)),
             agent_rewards=rewards[..., 1:] if packing.individual_rewards else None,
             log_probs=packing.log_probs(acted),
+            dist_inputs=packing.dist_inputs(acted),
         )
+
+    def preceding(self, ring: np.ndarray, number: np.ndarray, most: int) -> JointHistory:
+        """Up to so many steps before rows (B,), of the same episode."""
+        numbers = number[:, None] + np.arange(-most, 0)
+        there = numbers >= (self._rings.written - self._rings.counts)[ring][:, None]
+        places = self._rings.place(ring[:, None], np.where(there, numbers, number[:, None]))
+        goes_on = there & (self._rows.ends.take(places) == GOES_ON)
+        count = np.logical_and.accumulate(goes_on[:, ::-1], axis=1).sum(1)
+        filled = np.arange(most) < count[:, None]
+        shift = np.minimum(np.arange(most) + (most - count)[:, None], most - 1)
+        places = np.where(filled, np.take_along_axis(places, shift, 1), self._rows.nothing)
+        tables, packing = self._rows.tables, self._packing
+        flags = self._send(tables["flags"].take(places))
+        return JointHistory(
+            observations=packing.observations(self._send(tables["seen"].take(places))),
+            actions=packing.actions(self._send(tables["acted"].take(places))),
+            active=packing.active(flags),
+            filled=self._send(torch.from_numpy(filled)),
+        )
+
+    def run_lengths(self) -> np.ndarray:
+        """(P,) the lengths of runs; see `JointReplay.run_lengths`."""
+        rings, lengths = self._rings, []
+        for column in np.flatnonzero(rings.counts):
+            first, end = rings.written[column] - rings.counts[column], rings.written[column]
+            numbers = np.arange(first, end)
+            ends = self._rows.ends.take(rings.place(np.full_like(numbers, column), numbers))
+            over = ends != GOES_ON
+            over[-1] = True
+            lengths.append(np.diff(np.flatnonzero(over), prepend=-1))
+        return np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
 
     def _walk(
         self, ring: np.ndarray, number: np.ndarray, most: int

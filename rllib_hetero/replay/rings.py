@@ -60,6 +60,13 @@ class Rings:
         oldest = self.written - self.counts
         return (self._ends - self.counts)[ring] + (slot - oldest[ring]) % self.slots
 
+    def newest(self, per_ring: int) -> np.ndarray:
+        """Of the rows in the order of all rows, the newest of each ring, at most so many."""
+        counts = np.minimum(self.counts, per_ring)
+        return np.concatenate(
+            [np.arange(end - n, end) for end, n in zip(self._ends, counts, strict=True)]
+        )
+
     def place(self, ring: np.ndarray, number: np.ndarray) -> np.ndarray:
         """Where in memory the row of this number lies, rings one behind the other."""
         return ring * self.slots + number % self.slots
@@ -70,6 +77,17 @@ class Rings:
         np.subtract(slots, self.slots, out=slots, where=slots >= self.slots)
         slots += (ring * self.slots)[:, None]
         return slots
+
+    def stretches(self) -> list[slice]:
+        """Where in memory all rows lie: one or two stretches of each ring."""
+        found = []
+        for ring, (written, count) in enumerate(zip(self.written, self.counts, strict=True)):
+            first = int((written - count) % self.slots)
+            inside = min(int(count), self.slots - first)
+            base = ring * self.slots
+            found += [slice(base + first, base + first + inside)]
+            found += [slice(base, base + int(count) - inside)]
+        return [s for s in found if s.stop > s.start]
 
     def _count_rows(self) -> None:
         self._ends = self.counts.cumsum()

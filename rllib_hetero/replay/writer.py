@@ -125,7 +125,9 @@ class FragmentWriter:
         return {
             "seen": seen[kept],
             "flags": packing.flags(fragment.active, fragment.action_masks)[kept],
-            "acted": packing.acted(fragment.actions, fragment.log_probs)[kept],
+            "acted": packing.acted(fragment.actions, fragment.log_probs, fragment.dist_inputs)[
+                kept
+            ],
             "rewards": packing.rewards(fragment.rewards)[kept],
             "ends": ends,
             "final_seen": packing.seen(finals.observations, finals.state)[cut],

@@ -49,11 +49,11 @@ def capability_table(name: str) -> str:
     }
     answers = {
         **{text: space in c.actions for space, text in spaces.items()},
-        "agents with unequal observation and action spaces, without padding": True,
+        "agents with unequal observation and action spaces, without padding": c.unequal_spaces,
         "action masks": c.action_masks,
         "recurrent policies and critics": c.recurrent,
         "agents that die within an episode": True,
-        "global state for the critic": True,
+        "global state for the critic": c.global_state,
         "parameter sharing": c.parameter_sharing,
         "several learners": c.several_learners,
         "decentralised execution without communication": not c.autoregressive,

@@ -57,7 +57,8 @@ class Acting:
             num_steps: T.
             explore: Whether the modules' exploration pass is meant, or that of inference.
             random: Uniformly random actions in place of the policy's, from the action spaces'
-                own generators. The policy is evaluated all the same.
+                own generators. The policy is evaluated all the same; what is recorded of it for
+                discrete actions is that all choices are alike.
             rng: Draws the noise; None acts greedily.
         """
         self._random = random
@@ -78,8 +79,10 @@ class Acting:
             out, self.memories.stacks[i] = self._forwards[i](rows, memory)
             inputs = arrays.dist_inputs[t]
             inputs[...] = out.cpu().numpy().reshape(inputs.shape)
+            if self._random:  # What is kept is the policy that acts.
+                inputs[..., : sum(self._dists[i].choices)] = 0.0
             if arrays.masks is not None:
-                # What is kept is the policy that acts: the one without the forbidden actions.
+                # Also here: the one without the forbidden actions.
                 inputs[...] = mask_inputs(self._dists[i], inputs, arrays.masks[t])
             noise = None if self._noise is None else self._noise[i][t]
             arrays.actions[t] = self._dists[i].act(inputs, noise)

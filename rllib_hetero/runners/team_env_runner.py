@@ -14,8 +14,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import ray
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
@@ -35,9 +37,11 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamDataError
+from rllib_hetero.references import fetch
 from rllib_hetero.runners.acting import Acting, ActingInTurn
 from rllib_hetero.runners.actions import action_transforms
 from rllib_hetero.runners.checks import find_problem
+from rllib_hetero.runners.dealing import Deal, deal
 from rllib_hetero.runners.env_creator import env_creator
 from rllib_hetero.runners.finished import FinishedEpisodes
 from rllib_hetero.runners.fragment import TeamFragment
@@ -59,6 +63,10 @@ _STRETCH = 64
 
 def _where(mask: np.ndarray) -> list[int]:
     return np.flatnonzero(mask).tolist()
+
+
+def _as_it_is(thing: Any) -> Any:
+    return thing
 
 
 class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
@@ -258,6 +266,17 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         )
         return fragments
 
+    def deal(self, *, random_actions: bool = False, by_reference: bool = True) -> list[Deal]:
+        """As `sample`, for agents that learn apart: one rollout, taken apart.
+
+        Args:
+            random_actions: See `sample`.
+            by_reference: Whether the parts go into Ray's object store.
+        """
+        fragments = self.sample(random_actions=random_actions)
+        post = ray.put if by_reference else _as_it_is
+        return [deal(fragment, self._layout, post) for fragment in fragments]
+
     def _whole_episodes(
         self, quota: np.ndarray, explore: bool, random_actions: bool
     ) -> list[TeamFragment]:
@@ -454,6 +473,12 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
 
     @override(MultiAgentEnvRunner)
     def set_state(self, state: StateDict) -> None:
+        weights = fetch(state.get(COMPONENT_RL_MODULE))
+        if weights is not None:
+            # Agents that learn apart send theirs by reference. Those of a lost one do not come.
+            known = {m: fetch(x) for m, x in weights.items()}
+            known = {m: x for m, x in known.items() if x is not None}
+            state = {**state, COMPONENT_RL_MODULE: known}
         super().set_state(state)
         # RLlib also sends one runner's state to others, for its connectors.
         whose = state.get(PROGRESS, {})

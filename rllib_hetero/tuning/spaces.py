@@ -8,6 +8,11 @@ The ranges span what the papers' authors have tuned by hand over their benchmark
 [2] Wang et al.: Order Matters: Agent-by-agent Policy Optimization. ICLR 2023. A2PO and CoPPO.
 [3] Li et al.: Backpropagation Through Agents. AAAI 2024. BPPO and ARMAPPO.
 [4] Liu et al.: Maximum Entropy Heterogeneous-Agent Reinforcement Learning. ICLR 2024. HASAC.
+[5] Foerster et al.: Counterfactual Multi-Agent Policy Gradients. AAAI 2018. COMA.
+[6] Iqbal and Sha: Actor-Attention-Critic for Multi-Agent Reinforcement Learning. ICML 2019. MAAC.
+[7] Li et al.: F2A2. JMLR 2023. F2A2-COMA, -DDPG, -TD3, -SAC and -ISAC.
+[8] Zhang et al.: Fully Decentralized Multi-Agent Reinforcement Learning with Networked Agents.
+    ICML 2018. NetworkedAC.
 """
 
 from __future__ import annotations
@@ -48,13 +53,38 @@ _TWIN_DELAYED = {**_DETERMINISTIC, "policy_delay": tune.choice([2, 4, 8])}
 _DECOMPOSED = {**_LR, "lambda_": tune.choice([0.0, 0.6]), "gamma": tune.uniform(0.95, 0.99)}
 _SOFT = {**_OFF_POLICY, "alpha_lr": tune.loguniform(1e-4, 1e-3)}
 
+# Beside the learning rates, how much actor and critic are given of each other's objective.
+_JOINT = {
+    "lr": tune.loguniform(3e-4, 2e-3),
+    "critic_lr": tune.loguniform(3e-4, 2e-3),
+    "critic_alpha1": tune.loguniform(1e-4, 1e-2),
+    "actor_alpha2": tune.loguniform(1e-4, 1e-1),
+}
+
 SPACES: Mapping[str, Space] = {
+    "F2A2COMA": {**_JOINT, "lambda_": tune.uniform(0.6, 0.95), **_ENTROPY},
+    "F2A2DDPG": _JOINT,
+    "F2A2TD3": {**_JOINT, "policy_delay": tune.choice([1, 2, 4])},
+    "F2A2SAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
+    "F2A2ISAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
+    "NetworkedAC": {
+        "lr": tune.loguniform(3e-4, 2e-3),
+        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        **_ENTROPY,
+    },
     "HAPPO": _CLIPPED,
     "MAPPO": _CLIPPED,
     "BPPO": _CLIPPED,
     "ARMAPPO": _CLIPPED,
     # `lr` and `num_epochs` are the critic's: actors take one step, as long as the threshold allows.
     "HATRPO": {"kl_threshold": tune.loguniform(1e-3, 6e-2), **_LR, **_EPOCHS},
+    "COMA": {
+        **_LR,
+        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        **_ENTROPY,
+        "lambda_": tune.uniform(0.6, 0.95),
+        "critic_num_epochs": tune.choice([5, 10, 20]),
+    },
     "HAA2C": _UNCLIPPED,
     "MAA2C": _UNCLIPPED,
     "A2PO": {**_OF_ORDER_MATTERS, "lambda_": tune.uniform(0.9, 0.95)},
@@ -66,6 +96,11 @@ SPACES: Mapping[str, Space] = {
     "MATD3": _TWIN_DELAYED,
     "HASAC": _SOFT,
     "MASAC": _SOFT,
+    "MAAC": {
+        "lr": tune.loguniform(3e-4, 2e-3),
+        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        "alpha": tune.loguniform(3e-3, 1e-1),
+    },
     "QMIX": _DECOMPOSED,
     "VDN": _DECOMPOSED,
     "IQL": _DECOMPOSED,

@@ -20,6 +20,7 @@ from runner_toys import ScriptedTeam
 from rllib_hetero import (
     HAPPO,
     A2POConfig,
+    COMAConfig,
     CoPPOConfig,
     HAA2CConfig,
     HAPPOConfig,
@@ -48,6 +49,11 @@ def no_actors(monkeypatch):
 
 def happo(**kwargs):
     return toys.small(HAPPOConfig(), **kwargs)
+
+
+def coma(**training):
+    choices = dict.fromkeys("abc", "discrete")
+    return toys.small(COMAConfig(), env_config={"actions": choices}).training(**training)
 
 
 class Spaces(ScriptedTeam):
@@ -285,6 +291,39 @@ BAD_SETTINGS = {
         ),
         r"team env runner only.*config\.env_runners\(env_runner_cls=.*"
         r"config\.rl_module\(model_config=\{'recurrent'",
+    ),
+    **{
+        f"{kind} actions of COMA": (
+            lambda kind=kind: toys.small(
+                COMAConfig(), env_config={"actions": {"a": "discrete", "b": kind}}
+            ),
+            rf"agent 'b'.*choices of a Discrete.*{word}",
+        )
+        for kind, word in (("box", "Box"), ("multi", "MultiDiscrete"))
+    },
+    **{
+        f"COMA: {name} = {value!r}": (
+            lambda name=name, value=value: coma(**{name: value}),
+            rf"`{name}` .*must be .*config\.training\({name}=",
+        )
+        for name, values in [
+            ("tau", (0, 1.5)),
+            ("target_network_update_freq", (0, 2.5)),
+            ("individual_rewards", (1,)),
+        ]
+        for value in values
+    },
+    "a clipped critic of COMA": (
+        lambda: coma(vf_clip_param=0.2),
+        r"`vf_clip_param` is 0.2.*target network.*config\.training\(",
+    ),
+    "a critic of COMA that remembers": (
+        lambda: coma().rl_module(model_config={"critic_recurrent": "gru"}),
+        r"Unknown keys \['critic_recurrent'\] in config\.rl_module\(model_config=",
+    ),
+    "COMA on the stock runner": (
+        lambda: coma().env_runners(env_runner_cls=MultiAgentEnvRunner),
+        r"team env runner only.*config\.env_runners\(env_runner_cls=",
     ),
     "mask of a Box": (
         lambda: happo(env=Masked, env_config={"actions": "box", "mask": Box(0, 1, (2,))}),

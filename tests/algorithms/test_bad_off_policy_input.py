@@ -13,6 +13,7 @@ from rllib_hetero import (
     HASACConfig,
     HATD3Config,
     IQLConfig,
+    MAACConfig,
     MASACConfig,
     MATD3Config,
     QMIXConfig,
@@ -197,7 +198,7 @@ CASES = {
             ),
             rf"agent 'p1'.*{word}.*Discrete",
         )
-        for cls in (QMIXConfig, VDNConfig, IQLConfig)
+        for cls in (QMIXConfig, VDNConfig, IQLConfig, MAACConfig)
         for kind, word in (("box", "Box"), ("multi", "MultiDiscrete"))
     },
     **{
@@ -242,6 +243,34 @@ CASES = {
     "a critic that remembers": (
         lambda: choosing().rl_module(model_config={"critic_recurrent": "gru"}),
         r"Unknown keys \['critic_recurrent'\] in config\.rl_module\(model_config=",
+    ),
+    **{
+        f"MAAC: {name} = {value!r}": (
+            lambda name=name, value=value: choosing(MAACConfig, **{name: value}),
+            rf"`{name}` .*must be .*config\.training\({name}=",
+        )
+        for name, values in [
+            ("alpha", (-0.1, "x", None)),
+            ("attention_reg", (-1,)),
+            ("logit_reg", ("x",)),
+            ("critic_weight_decay", (-1e-3,)),
+            ("critic_grad_clip", (0, "x")),
+            ("scale_attention_gradients", (1,)),
+            ("standardize_rewards", ("yes",)),
+        ]
+        for value in values
+    },
+    "returns of standardised rewards": (
+        lambda: choosing(MAACConfig, n_step=3),
+        r"standardised one by one.*`n_step` 3.*config\.training\(n_step=.*standardize_rewards=",
+    ),
+    "heads that do not share the units evenly": (
+        lambda: choosing(MAACConfig).rl_module(model_config={"attention_size": 30}),
+        r"`attention_size` 30.*multiple of `num_attention_heads` 4.*config\.rl_module\(",
+    ),
+    "an actor of MAAC that remembers": (
+        lambda: choosing(MAACConfig).rl_module(model_config={"recurrent": "gru"}),
+        r"Unknown keys \['recurrent'\] in config\.rl_module\(model_config=",
     ),
     "noise of some modules only": (
         lambda: config(exploration_noise={"p0": 0.1}),

@@ -12,6 +12,7 @@ from rllib_hetero import (
     HASACConfig,
     HATD3Config,
     IQLConfig,
+    MAACConfig,
     MADDPGConfig,
     MASACConfig,
     QMIXConfig,
@@ -33,6 +34,7 @@ CASES = {
     "maddpg": (MADDPGConfig, THREE, {}),
     "masac": (MASACConfig, THREE, {"policy_delay": 2}),
     "had3qn": (HAD3QNConfig, CHOOSING, {"n_step": 2}),
+    "maac": (MAACConfig, CHOOSING, {"model": {"attention_size": 8, "num_attention_heads": 2}}),
     "qmix": (QMIXConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
     # Unlike QMIX's, their critic has no parameters, and IQL learns from the agents' own rewards.
     "vdn": (VDNConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
@@ -45,7 +47,7 @@ CASES = {
 }
 every_case = pytest.mark.parametrize("case", CASES)
 # Whose minibatch may have two rows, drawn uniformly.
-of_two_rows = pytest.mark.parametrize("case", ["hatd3", "hasac", "had3qn"])
+of_two_rows = pytest.mark.parametrize("case", ["hatd3", "hasac", "had3qn", "maac"])
 
 
 def config_for(case, num_learners, batch_size):

@@ -12,6 +12,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_hetero.functional import POLICY_FAMILIES
 from rllib_hetero.modules import off_policy_actor
+from rllib_hetero.modules.categorical_actor import CategoricalActor
 from rllib_hetero.modules.deterministic_actor import DeterministicActor
 from rllib_hetero.modules.memory import forward_sequences, initial_state
 from rllib_hetero.modules.q_network import QNetwork
@@ -20,7 +21,12 @@ from rllib_hetero.modules.squashed_actor import SquashedActor
 OBSERVATIONS = Box(-1.0, 1.0, (4,), np.float32)
 BOX = Box(np.float32([-1.0, 0.0]), np.float32([3.0, 0.5]))
 SPACES = {"box": BOX, "discrete": Discrete(3), "multi": MultiDiscrete([2, 3])}
-FAMILIES = {DeterministicActor: "deterministic", SquashedActor: "squashed", QNetwork: "greedy"}
+FAMILIES = {
+    DeterministicActor: "deterministic",
+    SquashedActor: "squashed",
+    CategoricalActor: "categorical",
+    QNetwork: "greedy",
+}
 CASES = {
     "deterministic, box": (DeterministicActor, "box", {}),
     "deterministic, discrete": (DeterministicActor, "discrete", {}),
@@ -28,6 +34,7 @@ CASES = {
     "squashed, box": (SquashedActor, "box", {}),
     "squashed, discrete": (SquashedActor, "discrete", {"layer_norm": True}),
     "squashed, multi": (SquashedActor, "multi", {"last_activation": None}),
+    "categorical": (CategoricalActor, "discrete", {}),
     "q": (QNetwork, "discrete", {}),
     "q, dueling": (QNetwork, "discrete", {"dueling": True, "dueling_hidden_sizes": [5]}),
     "q, gru": (QNetwork, "discrete", {"recurrent": "gru", "recurrent_size": 6}),
@@ -291,3 +298,21 @@ def test_all_parts_change_between_training_and_evaluation():
     for mode in (False, False, True, True, False):
         assert module.train(mode) is module
         assert {part.training for part in module.modules()} == {mode}
+
+
+def test_the_statistics_of_inputs_are_those_of_actor_and_target():
+    module = make("categorical")
+    with torch.no_grad():
+        module.input_norm.mean.fill_(0.5)
+        module.input_norm.variance.fill_(4.0)
+    batch = {Columns.OBS: torch.randn(5, 4)}
+    own = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS]
+    assert torch.equal(module.forward_target(batch), own)
+    h = torch.nn.functional.leaky_relu(
+        ((batch[Columns.OBS] - 0.5) / 2.0) @ module.body[1].weight.T + module.body[1].bias
+    )
+    h = torch.nn.functional.leaky_relu(h @ module.body[3].weight.T + module.body[3].bias)
+    torch.testing.assert_close(own, h @ module.head.weight.T + module.head.bias)
+    restored = make("categorical")
+    restored.set_state(module.get_state())
+    assert torch.equal(restored.forward_target(batch), own)

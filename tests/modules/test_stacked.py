@@ -11,7 +11,9 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from toys import rounding
 
 from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.modules.categorical_actor import CategoricalActor
 from rllib_hetero.modules.deterministic_actor import DeterministicActor
+from rllib_hetero.modules.input_norm import InputNorm
 from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.modules.off_policy_actor import OffPolicyActor
 from rllib_hetero.modules.q_network import QNetwork
@@ -55,6 +57,10 @@ def actor(space, *, size=4, cls=TeamActor, **model):
         action_space=space,
         model_config={"hidden_sizes": [8, 7], "actor_head_gain": 1.0, **model},
     )
+    for part in module.modules():
+        if isinstance(part, InputNorm):
+            part.mean.normal_()
+            part.variance.uniform_(0.01, 3.0)
     for p in module.parameters():  # All weights different, those of LayerNorm and std too.
         p.data += 0.3 * torch.randn_like(p)
     return module.eval()
@@ -125,6 +131,8 @@ OFF_POLICY = {
     "deterministic, discrete": (DeterministicActor, "discrete", {"layer_norm": True}),
     "squashed": (SquashedActor, "box", {}),
     "squashed, multi": (SquashedActor, "multi", {"last_activation": None}),
+    "categorical": (CategoricalActor, "discrete", {}),
+    "categorical, inputs as they are": (CategoricalActor, "discrete", {"input_norm": False}),
     "q": (QNetwork, "discrete", {}),
     "q, dueling": (QNetwork, "discrete", {"dueling": True}),
     "q, gru": (QNetwork, "discrete", {"recurrent": "gru"}),

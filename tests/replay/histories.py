@@ -54,6 +54,7 @@ class Step:
     before: Moment
     actions: dict
     log_probs: dict
+    dist_inputs: dict
     rewards: np.ndarray
     after: Moment
     end: str  # "goes on", "terminated", "cut" or "failed"
@@ -80,6 +81,7 @@ class History:
     def __init__(self, layout: Layout, num_envs: int, seed: int, *, worker: int = 1) -> None:
         self.layout = layout
         self.rng = np.random.default_rng(seed)
+        self.inputs_rng = np.random.default_rng((seed, 1))
         self.columns = [Column() for _ in range(num_envs)]
         self.worker = worker
         self.rollout = 0
@@ -178,6 +180,7 @@ class History:
             before,
             {a: self._action(a) for a in before.alive},
             {a: self.rng.normal() for a in before.alive},
+            {a: self.inputs_rng.normal(size=self._dist(a).size) for a in before.alive},
             (rewards * list(before.alive.values())).astype(np.float32),
             after,
             end,
@@ -199,6 +202,9 @@ class History:
             state = self.rng.normal(size=team.state_space.shape).astype(np.float32)
             state[:2] = c.marker, c.number
         return Moment(seen, masks, alive, state)
+
+    def _dist(self, agent):
+        return self.layout.distribution(self.layout.module_of[agent])
 
     def _action(self, agent) -> np.ndarray:
         space = self.layout.team.action_spaces[agent]
@@ -232,7 +238,7 @@ class History:
         return TeamFragment(
             observations=before[0],
             actions={m: x.astype(dists[m].action_dtype) for m, x in actions.items()},
-            dist_inputs={},
+            dist_inputs=arrays(lambda s, a: s.dist_inputs[a], np.float32),
             log_probs=arrays(lambda s, a: s.log_probs[a], np.float32),
             active=before[1],
             rewards=np.array([[s.rewards for s in own] for own in steps]).swapaxes(0, 1),

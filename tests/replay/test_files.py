@@ -21,6 +21,7 @@ def replay_of(kind, *, rows=20, columns=2, **settings):
         num_columns=columns,
         individual_rewards=True,
         keep_log_probs=True,
+        keep_dist_inputs=True,
         sequence_length=3,
         **settings,
     )

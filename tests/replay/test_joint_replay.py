@@ -40,7 +40,20 @@ def assert_same_as_walked(replay, history, n_step):
         for agent, (m, k) in layout.slot_of.items():
             np.testing.assert_array_equal(batch.actions[m][i, k], step.actions[agent])
             assert batch.log_probs[m][i, k] == np.float32(step.log_probs[agent])
+            expected = step.dist_inputs[agent].astype(np.float32)
+            np.testing.assert_array_equal(batch.dist_inputs[m][i, k], expected)
     return batch
+
+
+def assert_moments_of_all_rows(replay, history):
+    """Of the team's rewards and the agents', whichever rows are left."""
+    rows = history.rows(replay.capacity // replay.num_columns)
+    walked = [history.walk(e, j, 1, GAMMA)[:2] for e, j in rows]
+    every = np.array([[team, *agents] for team, agents in walked], np.float32).astype(np.float64)
+    expected = np.concatenate([[len(rows)], every.sum(0), (every**2).sum(0)])
+    # The team's reward is a sum in single precision, of numbers below 10; so are its terms.
+    rounding = 1e-5 * len(rows)
+    np.testing.assert_allclose(replay.reward_moments(), expected, rtol=0, atol=rounding)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,6 +69,7 @@ def test_every_row_is_what_was_sampled(kind, seed):
         num_columns=num_envs,
         individual_rewards=True,
         keep_log_probs=True,
+        keep_dist_inputs=True,
     )
     history = History(layout, num_envs, seed)
     for _ in range(10):
@@ -66,6 +80,7 @@ def test_every_row_is_what_was_sampled(kind, seed):
         length = int(rng.integers(1, 9) if rng.random() < 0.9 else rows + rng.integers(4))
         replay.add(history.sample(length))
         assert_same_as_walked(replay, history, int(rng.integers(1, min(rows, 12) + 1)))
+        assert_moments_of_all_rows(replay, history)
 
 
 def markers(moments):

@@ -17,7 +17,11 @@ from rllib_hetero.replay import joint_replay as module
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"individual_rewards": True, "keep_log_probs": True}, {"sequence_length": 7}],
+    [
+        {},
+        {"individual_rewards": True, "keep_log_probs": True, "keep_dist_inputs": True},
+        {"sequence_length": 7},
+    ],
     ids=str,
 )
 def test_it_is_known_before(kind, settings):

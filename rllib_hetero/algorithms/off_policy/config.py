@@ -225,9 +225,18 @@ class OffPolicyConfig(TeamConfig):
             self._validate_priorities()
         if given["folder"] is None and self.num_learners == 0:
             # Remote learners may be on machines of another size.
-            prioritized = given["alpha"] is not None
-            needed = bytes_needed(self.layout, capacity, self.num_envs, prioritized=prioritized)
-            check_memory(needed, free_memory())
+            self._check_replay_memory()
+
+    def _check_replay_memory(self) -> None:
+        """Raises TeamError if a full replay would not fit into this machine's memory."""
+        given = self.replay_buffer_config
+        needed = bytes_needed(
+            self.layout,
+            given["capacity"],
+            self.num_envs,
+            prioritized=given["alpha"] is not None,
+        )
+        check_memory(needed, free_memory())
 
     def _validate_overlap(self) -> None:
         if not isinstance(self.overlap, bool):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -22,7 +23,7 @@ from rllib_hetero.modules.critic import TeamCritic
 class OnPolicyConfig(TeamConfig):
     """Settings of the on-policy algorithms, with HARL's defaults (JMLR 2024, Appendix)."""
 
-    model_defaults = MODEL_DEFAULTS
+    model_defaults: ClassVar[Mapping[str, Any]] = MODEL_DEFAULTS
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -156,7 +157,15 @@ class OnPolicyConfig(TeamConfig):
         if self._learner_connector is not None:
             built = self._learner_connector(input_observation_space, input_action_space)
             custom = list(built) if isinstance(built, (list, tuple)) else [built]
-        ours = [
+        return LearnerConnectorPipeline(
+            connectors=[*custom, *self.build_pieces(device)],
+            input_observation_space=input_observation_space,
+            input_action_space=input_action_space,
+        )
+
+    def build_pieces(self, device: Any) -> list[Any]:
+        """What makes the team's batch from fragments, piece after piece."""
+        return [
             FragmentsToTeamBatch(layout=self.layout, max_seq_len=self.max_seq_len, device=device),
             TeamAdvantages(
                 layout=self.layout,
@@ -166,8 +175,3 @@ class OnPolicyConfig(TeamConfig):
                 max_seq_len=self.max_seq_len,
             ),
         ]
-        return LearnerConnectorPipeline(
-            connectors=[*custom, *ours],
-            input_observation_space=input_observation_space,
-            input_action_space=input_action_space,
-        )

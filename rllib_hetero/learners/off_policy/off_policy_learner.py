@@ -24,6 +24,7 @@ from torch import Tensor
 from rllib_hetero.functional import td_loss
 from rllib_hetero.learners.off_policy.drawing import PriorityDraws, UniformDraws
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep, Loss
+from rllib_hetero.learners.seeding import as_seed
 from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.reductions import counts_of_learners, sum_gradients, sum_over_learners
 from rllib_hetero.replay import JointBatch, JointReplay
@@ -149,7 +150,7 @@ class OffPolicyLearner(TeamLearner):
             drawn = draws.draw(self.seed_of_update(1), self.draws_per_update)
             own = drawn.own
             self._own = slice(None) if own.all() else torch.from_numpy(np.flatnonzero(own))
-            self._noise = torch.Generator().manual_seed(_as_seed(self.seed_of_update(2)))
+            self._noise = torch.Generator().manual_seed(as_seed(self.seed_of_update(2)))
             batch = self.take(drawn.indices)
             if drawn.weights is not None:
                 batch.weights = drawn.weights.to(self._device)
@@ -310,7 +311,3 @@ class OffPolicyLearner(TeamLearner):
     def set_state(self, state: StateDict) -> None:
         super().set_state(state)
         self.num_updates = state.get(NUM_UPDATES, self.num_updates)
-
-
-def _as_seed(entropy: tuple[int, ...]) -> int:
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

@@ -96,9 +96,17 @@ class OnPolicyLearner(TeamLearner):
             self._num_minibatches = max(1, -(-self._share.total // size))
         self._shuffle = shuffle_batch_per_epoch
         self._set_old_policy(batch)
-        yield from self.update_actors(batch)
-        yield from self._update_critic(critic)
+        yield from self.update_team(batch)
         self._log_iteration(batch)
+
+    def update_team(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
+        """Yields the minibatches of all steps on a batch: the actors', then the critic's.
+
+        Args:
+            batch: The team batch, see `FragmentsToTeamBatch` and `TeamAdvantages`.
+        """
+        yield from self.update_actors(batch)
+        yield from self._update_critic(batch[CRITIC])
 
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         """Yields the minibatches of all actors' steps, in the algorithm's order.
@@ -305,10 +313,13 @@ class OnPolicyLearner(TeamLearner):
 
     def agent_rows(self, batch: dict[ModuleID, Rows], agent: AgentID) -> Rows:
         """One agent's columns (B, ...) of the team batch, with its advantages (B,)."""
-        m, k = self._layout.slot_of[agent]
-        rows = {name: column[:, k] for name, column in batch[m].items()}
+        rows = self._columns_of(batch, agent)
         rows[Columns.ADVANTAGES] = self.of_agent(batch[CRITIC][Columns.ADVANTAGES], agent)
         return rows
+
+    def _columns_of(self, batch: dict[ModuleID, Rows], agent: AgentID) -> Rows:
+        m, k = self._layout.slot_of[agent]
+        return {name: column[:, k] for name, column in batch[m].items()}
 
     def of_agent(self, x: Tensor, agent: AgentID) -> Tensor:
         """The agent's column of (B, K): its own if there is one for each agent, else the team's."""
@@ -337,7 +348,7 @@ class OnPolicyLearner(TeamLearner):
         for m, agents in self._layout.groups.items():
             rows, dist = batch[m], self._dists[m]
             sampled = rows[Columns.ACTION_LOGP]
-            old = [self.dist_inputs(m, self.agent_rows(batch, a)) for a in agents]
+            old = [self.dist_inputs(m, self._columns_of(batch, a)) for a in agents]
             rows[Columns.ACTION_DIST_INPUTS] = torch.stack(old, dim=1)
             rows[Columns.ACTION_LOGP] = dist.log_prob(
                 rows[Columns.ACTION_DIST_INPUTS], rows[Columns.ACTIONS]

@@ -1,0 +1,1 @@
+"""How agents without a centre agree on what they share. Nothing here imports Ray."""
