@@ -265,7 +265,7 @@ class SlowOffPolicy(SlowMember):
         for b, k, a in self.each():
             rho, kappa = self.ratios(b, k, a)
             replayed, again = self.replayed(b), self.resampled[b]
-            who = self.own if self.c.critic == "own" else self.team.agents
+            who = [a] if self.c.critic == "own" else self.team.agents
             same = all(replayed[j] == again[j] for j in who if self.lives(j, b) or j == a)
             counts = {"paper": 1.0, "off": 0.0, "coincident": float(same)}[w.how]
             here = self.values(a, b, self.joint(b, replayed))
