@@ -23,8 +23,8 @@ Settings
 --------
 Those of the papers where they have any, for smaller games: 8 environments; networks of 2 x 64 and
 minibatches of 256 transitions, 2 updates for each 100 steps, both rates 1e-3, targets moving by
-0.01. F2A2COMA and NetworkedAC learn from the newest 800 steps, COMA from each 200. All agents of a run are in one process, which
-changes nothing in the numbers.
+0.01. F2A2COMA and NetworkedAC learn from the newest 800 steps, COMA from each 200. All agents of a
+run are in one process, which changes nothing in the numbers.
 
 Results to expect
 -----------------
