@@ -56,6 +56,7 @@ bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/ratios.py
 	$(BIN)/python tests/benchmarks/off_policy.py
 	$(BIN)/python tests/benchmarks/replay.py
+	$(BIN)/python tests/benchmarks/consensus.py
 
 scaling: $(SETUP)  ## measure throughput by the number of env runners
 	$(BIN)/python tests/benchmarks/scaling.py

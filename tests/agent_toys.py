@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.decentralised.algorithm import DecentralisedAlgorithm
 from rllib_hetero.algorithms.decentralised.config import ReplayingConfig
 from rllib_hetero.consensus.shared_part import SharedPart
+from rllib_hetero.learners.agents.group import AgentLearnerGroup
+from rllib_hetero.learners.agents.seats import ActorSeat, Seat
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
 from rllib_hetero.modules.q_critic import TeamQCritic
 from rllib_hetero.replay import uniform
@@ -178,7 +181,8 @@ def toy_config(
         .learners(agents_per_learner=host, num_cpus_per_agent_learner=0.01)
         .consensus(**{"peer_timeout_s": 60.0} | consensus)
         .training(
-            lr=0.1, train_batch_size_per_learner=4, training_intensity=4 * 2 / (2 * steps),
+            lr=0.1, critic_lr=None, train_batch_size_per_learner=4,
+            training_intensity=4 * 2 / (2 * steps),
             num_steps_sampled_before_learning_starts=2 * steps,
             replay_buffer_config={"capacity": 200},
         )
@@ -187,3 +191,45 @@ def toy_config(
     )  # fmt: skip
     config.toy_exchanges_policies = exchanges_policies
     return config
+
+
+class Loop:
+    """Samples and learns as the algorithm does, without one."""
+
+    def __init__(self, config, seat_class=None, by_reference=False):
+        config.validate()
+        self.config, self.by_reference, self.steps = config, by_reference, 0
+        self.runner = toys.make_runner(config)
+        self.group = AgentLearnerGroup(config, seat_class or (ActorSeat if by_reference else Seat))
+        self.sync()
+
+    def sync(self):
+        state = self.group.get_state("learner/rl_module", inference_only=True)["learner"]
+        self.runner.set_state({"rl_module": state["rl_module"]})
+
+    def run(self, iterations=1, updates=2):
+        for _ in range(iterations):
+            self.deals = self.runner.deal(by_reference=self.by_reference)
+            self.steps += 10
+            metrics = self.group.update(self.deals, env_steps=self.steps, num_updates=updates)
+            self.sync()
+        return metrics
+
+
+def members_of(loop):
+    """The members of a loop whose hosts are in this process."""
+    return {m: x for seat in loop.group.crew.seats for m, x in seat._host._members.items()}
+
+
+def arrays_in(thing):
+    """Every array in nested dataclasses, dicts and sequences."""
+    if isinstance(thing, (np.ndarray, torch.Tensor)):
+        yield np.asarray(thing)
+    elif is_dataclass(thing) and not isinstance(thing, type):
+        yield from arrays_in(vars(thing))
+    elif isinstance(thing, dict):
+        for x in thing.values():
+            yield from arrays_in(x)
+    elif isinstance(thing, (list, tuple, set, frozenset)):
+        for x in thing:
+            yield from arrays_in(x)

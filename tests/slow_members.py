@@ -254,7 +254,9 @@ class SlowOffPolicy(SlowMember):
         log_mu = self.b.dist_inputs[n][b, k].log_softmax(-1)
         done, again = self.done(a, b), self.resampled[b][a]
         most = self.c.importance_clip
-        rho = clipped(log_pi[done], log_mu[done], most)
+        stored = float(self.b.log_probs[n][b, k])  # By the runner, in float32.
+        assert abs(stored - float(log_mu[done])) < 1e-5
+        rho = clipped(log_pi[done], stored, most)
         return rho, clipped(log_mu[again], log_pi[again], most)
 
     def critic_loss(self):
@@ -263,7 +265,7 @@ class SlowOffPolicy(SlowMember):
         for b, k, a in self.each():
             rho, kappa = self.ratios(b, k, a)
             replayed, again = self.replayed(b), self.resampled[b]
-            who = self.own if self.c.critic == "own" else self.team.agents
+            who = [a] if self.c.critic == "own" else self.team.agents
             same = all(replayed[j] == again[j] for j in who if self.lives(j, b) or j == a)
             counts = {"paper": 1.0, "off": 0.0, "coincident": float(same)}[w.how]
             here = self.values(a, b, self.joint(b, replayed))

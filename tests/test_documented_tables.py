@@ -27,12 +27,14 @@ def test_readme_and_index_list_every_algorithm():
 
 
 def test_each_family_has_a_table_of_its_own():
-    on_policy, off_policy = algorithm_table().split("**Off-policy**")
-    assert on_policy.startswith("**On-policy**")
+    families = ("on-policy", "off-policy", "decentralised")
+    first, *tables = re.split(r"\*\*([A-Z][a-z-]+)\*\*", algorithm_table())
+    table_of = dict(zip(map(str.lower, tables[::2]), tables[1::2], strict=True))
+    assert not first and tuple(table_of) == families
     for name, algorithm in ALGORITHMS.items():
         family = algorithm.get_default_config().capabilities.family
-        assert (f"| `{name}` |" in on_policy) == (family == "on-policy")
-        assert (f"| `{name}` |" in off_policy) == (family == "off-policy")
+        for other, table in table_of.items():
+            assert (f"| `{name}` |" in table) == (family == other)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

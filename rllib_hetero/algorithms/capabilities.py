@@ -21,6 +21,7 @@ class Capabilities:
         recurrent: Whether policies and critics may have a memory.
         parameter_sharing: Whether agents may share a module.
         several_learners: Whether learners may share the batch.
+        unequal_spaces: Whether agents' spaces may differ.
         global_state: Whether the critic sees the environment's global state, where there is one.
         autoregressive: Whether agents act one after another, each told the actions before its own.
     """
@@ -36,5 +37,6 @@ class Capabilities:
     parameter_sharing: bool = True
     several_learners: bool = True
     global_state: bool = True
+    unequal_spaces: bool = True
     autoregressive: bool = False
     family: str = "on-policy"

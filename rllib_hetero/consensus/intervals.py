@@ -29,6 +29,7 @@ class Intervals:
             )
         self._peers = list(peers)
         self._mean, self._std, self._seed = mean, std, seed
+        self._at = 0
         self._restart()
 
     def due(self, round_: int) -> frozenset[str]:
@@ -46,7 +47,6 @@ class Intervals:
         )
 
     def _restart(self) -> None:
-        self._at = 0
         self._next = [0] * len(self._peers)
         self._draws = [np.random.default_rng((self._seed, 2, k)) for k in range(len(self._peers))]
 

@@ -49,7 +49,7 @@ def capability_table(name: str) -> str:
     }
     answers = {
         **{text: space in c.actions for space, text in spaces.items()},
-        "agents with unequal observation and action spaces, without padding": True,
+        "agents with unequal observation and action spaces, without padding": c.unequal_spaces,
         "action masks": c.action_masks,
         "recurrent policies and critics": c.recurrent,
         "agents that die within an episode": True,

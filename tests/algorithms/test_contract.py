@@ -75,13 +75,14 @@ def decentralised(config, settings, model, steps):
     """All agents in this process, with small models of each other."""
     config.learners(agents_per_learner=None).other_agents(
         trajectories=8, trajectories_per_update=4, trajectory_length=4, history=2, batch_size=32,
-        recent_steps=200, update_interval=4, memory_size=8, hidden_size=16,
+        recent_steps=200, update_interval=8, memory_size=8, hidden_size=16,
     )  # fmt: skip
+    settings["training_intensity"] /= 2  # Each agent makes these updates.
     if "temperature" in vars(config):
         settings["temperature"] = 0.02
     if hasattr(config, "lambda_"):  # What it learns from is what was done in this iteration.
         del settings["replay_buffer_config"]
-        settings |= {"train_batch_size_per_learner": steps, "training_intensity": 20.0}
+        settings |= {"train_batch_size_per_learner": steps, "training_intensity": 10.0}
         settings["num_steps_sampled_before_learning_starts"] = 0
     if "attention_size" in config.model_defaults:
         model = {"attention_size": 16} | (model or {})
@@ -320,6 +321,8 @@ def test_unequal_agents_with_and_without_a_global_state(name, state):
     agents = {f"agent_{i}": (2 + i, kind) for i, kind in enumerate([*kinds, kinds[0]])}
     case = {"agents": agents, "state": state, "dies": {"agent_0": 3}}
     config = config_for(name, toys.CountingTeam, case, steps=80)
+    if refused(capabilities_of(name).unequal_spaces, config, "unequal spaces"):
+        return
     algo = config.build_algo()
     assert set(algo.config.layout.groups) == set(agents)
     before = weights_of(algo)

@@ -99,8 +99,8 @@ class DecentralisedConfig(TeamConfig):
             multipliers: "node" (one for each member; set to zero when a peer is lost or comes
                 back) or "edge" (one for each edge: those of a lost peer go, the others stay; takes
                 as much memory as there are neighbours).
-            peer_timeout_s: Seconds to wait for a member's answer before a round goes on without
-                it.
+            peer_timeout_s: Once half of the hosts have answered, seconds to wait for the others
+                before a round goes on without them.
         """
         return self.set_given(
             consensus_mode=mode,
@@ -271,13 +271,13 @@ class DecentralisedConfig(TeamConfig):
                 )
 
     def _validate_consensus(self) -> None:
-        for name, value, choices in (
+        for name, given, choices in (
             ("mode", self.consensus_mode, MODES),
             ("multipliers", self.multipliers, MULTIPLIERS),
         ):
-            if value not in choices:
+            if given not in choices:
                 self._value_error(
-                    f"`{name}` is {value!r}; use one of {choices}: config.consensus({name}=...)."
+                    f"`{name}` is {given!r}; use one of {choices}: config.consensus({name}=...)."
                 )
         if not callable(self.shared) and self.shared not in SHARED_PARTS:
             self._value_error(

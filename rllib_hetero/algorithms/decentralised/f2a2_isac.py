@@ -60,9 +60,10 @@ class F2A2ISACConfig(F2A2SACConfig):
         several_learners=False,
         sharing="blocks of agents",
         global_state=False,
+        unequal_spaces=False,
     )
     critics: ClassVar[tuple[str, ...]] = ("own",)
-    model_defaults = Q_CRITIC_DEFAULTS | CATEGORICAL_DEFAULTS
+    model_defaults = Q_CRITIC_DEFAULTS | CATEGORICAL_DEFAULTS | {"input_norm": False}
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or F2A2ISAC)

@@ -12,6 +12,8 @@ from ray.exceptions import RayActorError, RayError
 from rllib_hetero.learners.agents.host import Host
 from rllib_hetero.team import ModuleID
 
+_HostActor = ray.remote(Host)
+
 
 class Seat:
     """A host in this process. It answers at once, and is never lost.
@@ -21,7 +23,10 @@ class Seat:
         incarnation: How often the host was started before.
         back: Whether the host has a state; one that was started anew first has none.
         lost: Members of other seats that this one has yet to be told the loss of.
+        end: What ended the host, if something did.
     """
+
+    end: Exception | None = None
 
     def __init__(self, config: Any, members: Sequence[ModuleID], snapshots: str | None) -> None:
         self._config, self._snapshots = config, snapshots
@@ -50,6 +55,10 @@ class Seat:
         """Begins a call of the host."""
         self._answer = getattr(self._host, method)(*args)
 
+    def read(self) -> Any:
+        """The answer."""
+        return self._answer
+
     def close(self) -> None:
         """Ends the host."""
 
@@ -59,7 +68,7 @@ class ActorSeat(Seat):
 
     def start(self) -> None:
         config = self._config
-        actor = ray.remote(Host).options(
+        actor = _HostActor.options(
             num_cpus=config.num_cpus_per_agent_learner,
             num_gpus=config.num_gpus_per_agent_learner,
             # The group starts a lost host anew: it must know that it did.
@@ -98,14 +107,17 @@ class ActorSeat(Seat):
         answer, self._pending = self._pending, None
         try:
             return ray.get(answer)
-        except RayActorError:
-            self._alive = False
+        except RayActorError as error:
+            self._alive, self.end = False, error
             return None
 
     def close(self) -> None:
+        if not ray.is_initialized():
+            return  # Ray ended first, and took the actor along; a call would start it anew.
+        actor: Any = self._host
         with suppress(RayError):  # Lost, or late.
-            ray.get(self._host.close.remote(), timeout=5)
-        ray.kill(self._host)
+            ray.get(actor.close.remote(), timeout=5)
+        ray.kill(actor)
 
 
 def ask_all(
@@ -127,16 +139,16 @@ def ask_all(
     """
     for k, args in calls.items():
         seats[k].ask(method, *args)
-    actors = {k: seats[k] for k in calls if isinstance(seats[k], ActorSeat)}
-    answers = {k: seats[k]._answer for k in calls if k not in actors}
-    pending = {seat.pending: k for k, seat in actors.items()}
-    _wait(list(pending), patience_s)
-    for reference, k in pending.items():
-        if ray.wait([reference], timeout=0)[0]:
-            answer = actors[k].read()
-            if actors[k].alive:
+    asked = [seats[k] for k in calls]
+    _wait([seat.pending for seat in asked if isinstance(seat, ActorSeat)], patience_s)
+    answers = {}
+    for k in calls:
+        seat = seats[k]
+        if not isinstance(seat, ActorSeat) or _has_come(seat.pending):
+            answer = seat.read()
+            if seat.alive:
                 answers[k] = answer
-    return {k: answers[k] for k in calls if k in answers}
+    return answers
 
 
 def poll(seats: Sequence[Seat]) -> list[int]:
@@ -147,15 +159,17 @@ def poll(seats: Sequence[Seat]) -> list[int]:
     """
     lost = []
     for k, seat in enumerate(seats):
-        if not isinstance(seat, ActorSeat) or seat.pending is None:
-            continue
-        if ray.wait([seat.pending], timeout=0)[0]:
+        if isinstance(seat, ActorSeat) and seat.pending is not None and _has_come(seat.pending):
             seat.read()
             # What one that was started anew is asked first is to come back.
             seat.back = seat.alive
             if not seat.alive:
                 lost.append(k)
     return lost
+
+
+def _has_come(reference: Any) -> bool:
+    return bool(ray.wait([reference], timeout=0, fetch_local=False)[0])
 
 
 def _wait(references: list[Any], patience_s: float | None) -> None:
