@@ -98,6 +98,8 @@ def configure(run: Run):
     if algorithm in ("F2A2COMA", "NetworkedAC"):
         # 2 updates for each 100 steps, of the newest steps.
         config.training(train_batch_size_per_learner=800, training_intensity=16.0)
+        if algorithm == "NetworkedAC":
+            config.training(critic_lr=1e-2)  # Of gradient descent, not of Adam.
     else:
         config.training(
             train_batch_size_per_learner=256,
