@@ -34,6 +34,8 @@ from rllib_hetero.team import AgentID
 RUNNER_PROGRESS = "team_runner_progress"
 AGENTS = "team_agents"
 LAST_KNOWN = "last_known_results"
+MOST_VAIN_RESTARTS = 5
+"""Restarts of a runner, one after another, that return nothing."""
 EPISODE_KEYS = (
     EPISODE_RETURN_MEAN,
     EPISODE_RETURN_MIN,
@@ -81,7 +83,29 @@ class TeamAlgorithm(Algorithm):
         for fragment in samples:
             if fragment.problem:
                 raise TeamDataError(fragment.problem)
+        self._restarts_at_last_samples = None
         return samples
+
+    def _without_samples(self, logger: logging.Logger) -> None:
+        """No runner has answered in this iteration.
+
+        Raises:
+            TeamError: If every runner has been restarted several times by now, and none has
+                returned a single step: this would go on for ever. A node that is lost restarts
+                nothing, and is waited for.
+        """
+        warn_of_no_samples(logger)
+        restarts = self.env_runner_group.num_remote_worker_restarts()
+        if self._restarts_at_last_samples is None:
+            self._restarts_at_last_samples = restarts
+        new = restarts - self._restarts_at_last_samples
+        if new >= MOST_VAIN_RESTARTS * self.config.num_env_runners:
+            raise TeamError(
+                f"Env runners were restarted {new} times and returned nothing in between: the "
+                "environment raises, or ends its process, each time. The runners' logs say where; "
+                "check_env(...) plays it here. One that fails now and then is made anew with "
+                "config.fault_tolerance(restart_failed_sub_environments=True)."
+            )
 
     # ---- modules ----------------------------------------------------------------------------
 
@@ -109,6 +133,7 @@ class TeamAlgorithm(Algorithm):
     def setup(self, config: Any) -> None:
         # By key of the results: what the last iteration had in which an episode ended.
         self._last_known: dict[str, dict[str, float]] = {}
+        self._restarts_at_last_samples: int | None = None
         check_gpus(self.config)
         super().setup(config)
 

@@ -3,6 +3,7 @@
 import logging
 import math
 
+import numpy as np
 import pytest
 import ray
 import runner_toys as toys
@@ -157,7 +158,7 @@ def test_sizes_of_layers(no_actors, sizes, key):
 
 
 def test_numbers_of_numpy_are_numbers():
-    np = pytest.importorskip("numpy")
+    # Those that a search draws, say.
     happo().training(
         lr=np.float32(1e-3), num_epochs=np.int64(2), grad_clip=np.float64(3)
     ).validate()

@@ -1,5 +1,6 @@
 """The mean return is in the results of every iteration, also where episodes are longer."""
 
+import logging
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import runner_toys as toys
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
-from rllib_hetero import HAPPO, HAPPOConfig
+from rllib_hetero import HAPPO, HAPPOConfig, TeamError
 from rllib_hetero.reporting.progress import row_of
 
 METRIC = "env_runners/episode_return_mean"
@@ -75,3 +76,25 @@ def test_schedulers_take_it(ray_local, tmp_path, scheduler):
     ).fit()
     assert not results.errors
     assert math.isfinite(results.get_best_result().metrics["env_runners"]["episode_return_mean"])
+
+
+def test_runners_that_are_restarted_in_vain_end_the_training(ray_local, monkeypatch):
+    """An environment whose reset raises now and then used to go on for ever at 0 steps."""
+    algo = config(5).env_runners(num_env_runners=0).build_algo()
+    restarts = iter(range(0, 100, 2))
+    group = algo.env_runner_group
+    monkeypatch.setattr(group, "num_remote_worker_restarts", lambda: next(restarts))
+    algo.config = algo.config.copy(copy_frozen=False)
+    algo.config.num_env_runners = 2
+    log = logging.getLogger("test")
+    for _ in range(5):
+        algo._without_samples(log)
+    with pytest.raises(TeamError, match=r"restarted 10 times.*restart_failed_sub_env"):
+        algo._without_samples(log)
+    algo._fragments(algo.env_runner.sample(num_timesteps=4))
+    algo._without_samples(log)  # data has come in between
+    # A node that is lost: nothing is restarted, and it is waited for.
+    monkeypatch.setattr(group, "num_remote_worker_restarts", lambda: 10)
+    for _ in range(20):
+        algo._without_samples(log)
+    algo.stop()
