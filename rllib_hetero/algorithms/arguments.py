@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -248,13 +249,19 @@ def _evaluates(owner: type) -> bool:
 
 def value_of(config: AlgorithmConfig, name: str) -> Any:
     """What the config holds for an argument; None where it keeps nothing."""
-    held = vars(config)
+    place = _place_of(config, name)
+    return None if place is None else vars(config)[place]
+
+
+def _place_of(config: AlgorithmConfig, name: str) -> str | None:
     places = (name, f"_{name}", f"callbacks_{name}", f"{name}_str")
-    return next((held[place] for place in places if place in held), None)
+    return next((place for place in places if place in vars(config)), None)
 
 
 def check_arguments(config: Any) -> None:
     """Raises unless every setting is used, of its type and in its range.
+
+    Numbers of numpy become Python's.
 
     Raises:
         ValueError: The first that is not, with the call that mends it.
@@ -264,6 +271,9 @@ def check_arguments(config: Any) -> None:
         value, before = value_of(config, name), value_of(default, name)
         if value is before or _equal(value, before):
             continue
+        if isinstance(value, np.generic):  # RLlib takes Python's numbers only.
+            value = value.item()
+            setattr(config, _place_of(config, name) or name, value)
         why = REFUSED.get(method, {}).get(name)
         if why is not None and not ours:
             raise ValueError(

@@ -63,6 +63,8 @@ class TeamAlgorithm(Algorithm):
     """
 
     eval_env_runner_group: EnvRunnerGroup | None
+    config: Any
+    _restarts_at_last_samples: int | None
 
     @staticmethod
     @override(Algorithm)
@@ -133,7 +135,7 @@ class TeamAlgorithm(Algorithm):
     def setup(self, config: Any) -> None:
         # By key of the results: what the last iteration had in which an episode ended.
         self._last_known: dict[str, dict[str, float]] = {}
-        self._restarts_at_last_samples: int | None = None
+        self._restarts_at_last_samples = None
         check_gpus(self.config)
         super().setup(config)
 
@@ -151,7 +153,10 @@ class TeamAlgorithm(Algorithm):
         for place, found in places.items():
             known = self._last_known.setdefault(place, dict.fromkeys(EPISODE_KEYS, math.nan))
             for key in EPISODE_KEYS:
-                known[key] = found.setdefault(key, known[key])
+                value = float(found.get(key, math.nan))
+                if not math.isnan(value):
+                    known[key] = value
+                found[key] = known[key]
         return results
 
     # ---- evaluation -------------------------------------------------------------------------

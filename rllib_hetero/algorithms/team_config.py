@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
+from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.env_to_module import AddObservationsFromEpisodesToBatch
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -181,6 +182,17 @@ class TeamConfig(AlgorithmConfig):
         return super().rl_module(**kwargs)
 
     @override(AlgorithmConfig)
+    def get_state(self) -> dict[str, Any]:
+        """As RLlib's, which takes -1 for "deprecated" and would silently drop it."""
+        default = vars(type(self)())
+        lost = {
+            name: value
+            for name, value in vars(self).items()
+            if type(value) is int and value == DEPRECATED_VALUE and default.get(name) != value
+        }
+        return super().get_state() | lost
+
+    @override(AlgorithmConfig)
     def validate(self) -> None:
         if not self.in_evaluation:
             check_arguments(self)
@@ -215,6 +227,8 @@ class TeamConfig(AlgorithmConfig):
 
     def _refuse_specs_that_say_more(self) -> None:
         for name, spec in self.policies.items() if isinstance(self.policies, dict) else ():
+            if isinstance(spec, list | tuple):  # as RLlib copies it
+                spec = PolicySpec(*spec)
             if isinstance(spec, PolicySpec) and (spec.config or spec.policy_class is not None):
                 self._value_error(
                     f"The PolicySpec of {name!r} has a config or a class, which nothing reads. Set "
@@ -527,7 +541,8 @@ class TeamConfig(AlgorithmConfig):
                 "from config.rl_module(model_config={...})."
             )
         model = dict(self.model_defaults) | self.model_config
-        for key in (k for k in model if k.endswith("hidden_sizes")):
+        # None stands for another key's value.
+        for key in (k for k in model if k.endswith("hidden_sizes") and model[k] is not None):
             sizes = model[key]
             if not isinstance(sizes, list | tuple) or not all(
                 isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes

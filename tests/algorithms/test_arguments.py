@@ -115,7 +115,6 @@ BAD = {
         "num_envs_per_env_runner": (0, 2.5),
         "explore": ("x", None),
         "sample_timeout_s": ("x", -1),
-        "rollout_fragment_length": (0,),
     },
     "environment": {"clip_actions": ("x",), "normalize_actions": (1,)},
     "fault_tolerance": {
