@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,20 @@ from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_T
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    EVALUATION_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
 from ray.rllib.utils.typing import ResultDict, StateDict
 
 from rllib_hetero.algorithms.checkpoint import export_policies, exported_agents
 from rllib_hetero.algorithms.evaluation import global_randomness_kept
+from rllib_hetero.algorithms.resources import check_gpus
 from rllib_hetero.algorithms.rollouts_ahead import RolloutsAhead
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.errors import TeamDataError, TeamError
@@ -24,7 +34,26 @@ from rllib_hetero.team import AgentID
 
 RUNNER_PROGRESS = "team_runner_progress"
 AGENTS = "team_agents"
+LAST_KNOWN = "last_known_results"
+MOST_VAIN_RESTARTS = 5
+"""Restarts of a runner, one after another, that return nothing."""
+EPISODE_KEYS = (
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_LEN_MEAN,
+)
+"""Results that are there in every iteration."""
 CONNECTORS = (COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR)
+
+
+_FIXED_MODULES = (
+    "The modules of a team follow from its agents, and stay for the whole run. For an opponent "
+    "that is a frozen or earlier copy, give both sides a module from the start, "
+    "config.multi_agent(parameter_sharing={'us': [...], 'them': [...]}, policies_to_train=['us']), "
+    "and copy the weights when it is time: "
+    "algo.set_weights({'them': algo.get_weights(['us'])['us']})."
+)
 
 
 class TeamAlgorithm(Algorithm):
@@ -42,6 +71,7 @@ class TeamAlgorithm(Algorithm):
     config: Any
     eval_env_runner_group: EnvRunnerGroup | None
     rollouts_ahead: RolloutsAhead | None = None
+    _restarts_at_last_samples: int | None
 
     @staticmethod
     @override(Algorithm)
@@ -62,7 +92,79 @@ class TeamAlgorithm(Algorithm):
         for fragment in samples:
             if fragment.problem:
                 raise TeamDataError(fragment.problem)
+        self._restarts_at_last_samples = None
         return samples
+
+    def _without_samples(self, logger: logging.Logger) -> None:
+        """No runner has answered in this iteration.
+
+        Raises:
+            TeamError: If every runner has been restarted several times by now, and none has
+                returned a single step: this would go on for ever. A node that is lost restarts
+                nothing, and is waited for.
+        """
+        warn_of_no_samples(logger)
+        restarts = self.env_runner_group.num_remote_worker_restarts()
+        if self._restarts_at_last_samples is None:
+            self._restarts_at_last_samples = restarts
+        new = restarts - self._restarts_at_last_samples
+        if new >= MOST_VAIN_RESTARTS * self.config.num_env_runners:
+            raise TeamError(
+                f"Env runners were restarted {new} times and returned nothing in between: the "
+                "environment raises, or ends its process, each time. The runners' logs say where; "
+                "check_env(...) plays it here. One that fails now and then is made anew with "
+                "config.fault_tolerance(restart_failed_sub_environments=True)."
+            )
+
+    # ---- modules ----------------------------------------------------------------------------
+
+    @override(Algorithm)
+    def add_module(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: the modules of a team follow from its agents.
+
+        Raises:
+            TeamError: Always, with what to do for an opponent that is an earlier copy.
+        """
+        raise TeamError(_FIXED_MODULES)
+
+    @override(Algorithm)
+    def remove_module(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused, see `add_module`.
+
+        Raises:
+            TeamError: Always.
+        """
+        raise TeamError(_FIXED_MODULES)
+
+    # ---- results ----------------------------------------------------------------------------
+
+    @override(Algorithm)
+    def setup(self, config: Any) -> None:
+        # By key of the results: what the last iteration had in which an episode ended.
+        self._last_known: dict[str, dict[str, float]] = {}
+        self._restarts_at_last_samples = None
+        check_gpus(self.config)
+        super().setup(config)
+
+    @override(Algorithm)
+    def _compile_iteration_results(self, **kwargs: Any) -> ResultDict:
+        """As RLlib's, with the episodes' numbers also where none ended in this iteration.
+
+        Tune refuses results that lack its metric, ASHA and PBT compare them.
+        """
+        results = super()._compile_iteration_results(**kwargs)
+        places = {ENV_RUNNER_RESULTS: results.setdefault(ENV_RUNNER_RESULTS, {})}
+        if EVALUATION_RESULTS in results:
+            of_evaluation = results[EVALUATION_RESULTS].setdefault(ENV_RUNNER_RESULTS, {})
+            places[EVALUATION_RESULTS] = of_evaluation
+        for place, found in places.items():
+            known = self._last_known.setdefault(place, dict.fromkeys(EPISODE_KEYS, math.nan))
+            for key in EPISODE_KEYS:
+                value = float(found.get(key, math.nan))
+                if not math.isnan(value):
+                    known[key] = value
+                found[key] = known[key]
+        return results
 
     # ---- evaluation -------------------------------------------------------------------------
 
@@ -152,6 +254,7 @@ class TeamAlgorithm(Algorithm):
     ) -> StateDict:
         state = super().get_state(components, not_components=not_components, **kwargs)
         state[AGENTS] = self.config.layout.team.agents
+        state[LAST_KNOWN] = {place: dict(known) for place, known in self._last_known.items()}
         if self.env_runner_group.num_remote_env_runners():
             if self.rollouts_ahead is not None:
                 self.rollouts_ahead.finish()
@@ -179,6 +282,7 @@ class TeamAlgorithm(Algorithm):
             if runners is not None:
                 runners.foreach_env_runner(accept_earlier_weights)
         super().set_state(state)
+        self._last_known = state.get(LAST_KNOWN, self._last_known)
         saved = {p["worker_index"]: p for p in state.get(RUNNER_PROGRESS, [])}
         if saved:
             self.env_runner_group.foreach_env_runner(

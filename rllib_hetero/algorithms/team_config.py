@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+from gymnasium.spaces import Box
+from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.env_to_module import AddObservationsFromEpisodesToBatch
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -20,6 +22,7 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
+from rllib_hetero.algorithms.arguments import check_arguments
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.checkpoint import connectors_of
 from rllib_hetero.algorithms.evaluation import check_evaluation_team
@@ -38,6 +41,9 @@ from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.team import CRITIC, Layout, ParameterSharing, Team, lay_out
 
 logger = logging.getLogger(__name__)
+
+WIDE = 3.0
+"""From which bound of an action on a Gaussian of deviation 1 hardly reaches it."""
 
 
 class AgentToModule:
@@ -67,6 +73,11 @@ class TeamConfig(AlgorithmConfig):
     """Every key of `model_config` that the default modules read, with its value."""
     policy_family: ClassVar[str] = "stochastic"
     """Which distributions lie over the modules' outputs; see `functional.POLICY_FAMILIES`."""
+
+    per_module: ClassVar[frozenset[str]] = frozenset(
+        {"lr", "critic_lr", "grad_clip", "grad_clip_by"}
+    )
+    """Settings that a module may have of its own: `algorithm_config_overrides_per_module`."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -171,10 +182,25 @@ class TeamConfig(AlgorithmConfig):
         return super().rl_module(**kwargs)
 
     @override(AlgorithmConfig)
+    def get_state(self) -> dict[str, Any]:
+        """As RLlib's, which takes -1 for "deprecated" and would silently drop it."""
+        default = vars(type(self)())
+        lost = {
+            name: value
+            for name, value in vars(self).items()
+            if type(value) is int and value == DEPRECATED_VALUE and default.get(name) != value
+        }
+        return super().get_state() | lost
+
+    @override(AlgorithmConfig)
     def validate(self) -> None:
         if not self.in_evaluation:
+            check_arguments(self)
+            self._refuse_specs_that_say_more()
             self._resolve_layout()
             self._resolve_evaluation()
+            self._validate_overrides()
+            self._warn_of_wide_actions()
         self._validate_team_settings()
         super().validate()
         # Shared by all learners, and part of the run's record even where no seed was given.
@@ -199,6 +225,35 @@ class TeamConfig(AlgorithmConfig):
             )
         self._validate_num_learners()
 
+    def _refuse_specs_that_say_more(self) -> None:
+        for name, spec in self.policies.items() if isinstance(self.policies, dict) else ():
+            if isinstance(spec, list | tuple):  # as RLlib copies it
+                spec = PolicySpec(*spec)
+            if isinstance(spec, PolicySpec) and (spec.config or spec.policy_class is not None):
+                self._value_error(
+                    f"The PolicySpec of {name!r} has a config or a class, which nothing reads. Set "
+                    "what is its own with config.rl_module(algorithm_config_overrides_per_module="
+                    f"{{{name!r}: {{...}}}}), or a class with config.rl_module(rl_module_spec=...)."
+                )
+
+    def _validate_overrides(self) -> None:
+        """What a module has of its own is read by module, and the module is there."""
+        modules = [*self.layout.groups, CRITIC]
+        for m, given in self.algorithm_config_overrides_per_module.items():
+            if m not in modules:
+                self._value_error(
+                    f"`algorithm_config_overrides_per_module` names {m!r}; the modules are "
+                    f"{modules}. Mend it with config.rl_module(...)."
+                )
+            unread = sorted(set(given) - self.per_module)
+            if unread:
+                self._value_error(
+                    f"{unread} cannot be overridden for the module {m!r}: of "
+                    f"{self.algo_class.__name__} these can: {sorted(self.per_module)}. Set it for "
+                    "all with config.training(...)."
+                )
+            check_arguments(self.copy(copy_frozen=False).update_from_dict(given))
+
     def check_number(self, name: str, good: Callable[[float], bool], wanted: str) -> None:
         """Raises unless the setting is a number in its range.
 
@@ -214,6 +269,31 @@ class TeamConfig(AlgorithmConfig):
                 f"config.training({name}=...)."
             )
 
+    def check_schedule(
+        self, name: str, value: Any, *, least: float, most: float = float("inf")
+    ) -> None:
+        """Raises unless a setting is a number in its range, or a schedule of such numbers.
+
+        Args:
+            name: Of the argument of `training()`.
+            value: What it holds.
+            least: The smallest number that is allowed.
+            most: The largest.
+        """
+        points = value if isinstance(value, (list, tuple)) else [(0, value), (1, value)]
+        try:
+            good = len(points) > 1 and points[0][0] == 0
+            good = good and all(least <= float(y) <= most for _, y in points)
+        except (TypeError, ValueError, IndexError):
+            good = False
+        if not good:
+            self._value_error(
+                f"`{name}` is {value!r}, but must be a number in [{least}, {most}], or a schedule "
+                "over environment steps, from 0 on, of such numbers, [[0, a], [100_000, b]]. Mend "
+                f"it with config.training({name}=...)."
+            )
+        Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
+
     def check_integer(self, name: str, least: int) -> None:
         """Raises unless the setting is an integer of at least `least`.
 
@@ -226,6 +306,28 @@ class TeamConfig(AlgorithmConfig):
             self._value_error(
                 f"`{name}` is {value!r}, but must be an integer of at least {least}. Mend it with "
                 f"config.training({name}=...)."
+            )
+
+    def _warn_of_wide_actions(self) -> None:
+        """An untrained Gaussian draws within about 1 of 0, whatever the bounds are."""
+        if self.normalize_actions or self.policy_family != "stochastic":
+            return
+        wide = {
+            a: space
+            for a, space in self.layout.team.action_spaces.items()
+            if isinstance(space, Box)
+            and space.is_bounded()
+            and max(abs(space.low).max(), abs(space.high).max()) > WIDE
+        }
+        if wide:
+            agent, space = next(iter(wide.items()))
+            logger.warning(
+                "Actions of %s reach far from 0 (%s of agent %r), and an untrained policy draws "
+                "within about 1 of it: it may never see most of them. "
+                "config.environment(normalize_actions=True) stretches [-1, 1] to the bounds.",
+                list(wide),
+                space,
+                agent,
             )
 
     def warn_of_shared_networks(self) -> None:
@@ -313,7 +415,15 @@ class TeamConfig(AlgorithmConfig):
     def _sharing_from_policies(self, team: Team) -> dict[str, list]:
         groups: dict[str, list] = {}
         for agent in team.agents:
-            name = self.policy_mapping_fn(agent, None)
+            try:
+                name = self.policy_mapping_fn(agent, None)
+            except Exception as error:
+                raise TeamError(
+                    f"`policy_mapping_fn` raised {type(error).__name__} for the agent {agent!r}: "
+                    f"{error}. It is called once for each agent, without an episode (None): who "
+                    "has which module stays for the whole run. Mend it with "
+                    "config.multi_agent(policy_mapping_fn=...)."
+                ) from error
             if name not in self.policies:
                 raise TeamError(
                     f"`policy_mapping_fn` maps the agent {agent!r} to {name!r}, which is not "
@@ -426,6 +536,16 @@ class TeamConfig(AlgorithmConfig):
                 "from config.rl_module(model_config={...})."
             )
         model = dict(self.model_defaults) | self.model_config
+        # None stands for another key's value.
+        for key in (k for k in model if k.endswith("hidden_sizes") and model[k] is not None):
+            sizes = model[key]
+            if not isinstance(sizes, list | tuple) or not all(
+                isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes
+            ):
+                self._value_error(
+                    f"`{key}` is {sizes!r}, but must be a list of whole numbers above 0. Mend it "
+                    f"with config.rl_module(model_config={{{key!r}: [128, 128]}})."
+                )
         try:
             check_layer_norm(model["layer_norm"])
             for key in {"recurrent", "critic_recurrent"} & set(self.model_defaults):

@@ -24,11 +24,13 @@ def after_signal(number: int) -> int:
 
 
 def print_result(result: Mapping[str, Any]) -> None:
-    """Prints one line of JSON. Numbers that JSON does not know, such as NaN, become null.
+    """Prints one line of JSON, on a line of its own whatever was printed before.
 
+    Numbers that JSON does not know, such as NaN, become null.
     What was raised may hold a server's address with a password, so credentials are left out.
     """
-    print(json.dumps(without_secrets(_plain(result)), default=str), flush=True)
+    # An environment may have ended its last words without a newline.
+    print("\n" + json.dumps(without_secrets(_plain(result)), default=str), flush=True)
 
 
 def _plain(value: Any) -> Any:

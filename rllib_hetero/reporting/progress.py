@@ -24,6 +24,7 @@ from ray.rllib.utils.metrics import (
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
 )
 
 from rllib_hetero.learners.off_policy.off_policy_learner import REPLAY_FILL, UPDATES
@@ -88,7 +89,9 @@ def row_of(
         "steps_per_s": round(steps_per_s, 1),
     }
     for key in (EPISODE_RETURN_MEAN, EPISODE_RETURN_MIN, EPISODE_RETURN_MAX, EPISODE_LEN_MEAN):
-        row[key] = _number(sampled.get(key))
+        # In other iterations, RLlib's results repeat the last known one.
+        if sampled.get(NUM_EPISODES, 1):
+            row[key] = _number(sampled.get(key))
     evaluated = result.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {})
     if EPISODE_RETURN_MEAN in evaluated:
         row[EVALUATION] = _number(evaluated[EPISODE_RETURN_MEAN])

@@ -26,7 +26,7 @@ from rllib_hetero.algorithms.off_policy.replay_files import (
     save_replay,
 )
 from rllib_hetero.algorithms.rollouts_ahead import RolloutsAhead
-from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm, warn_of_no_samples
+from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm
 from rllib_hetero.runners.fragment import TeamFragment
 
 LEARNING_STARTS_AT = "learning_starts_at"
@@ -153,7 +153,7 @@ class OffPolicyAlgorithm(TeamAlgorithm):
                 _return_metrics=True,
             )
         if not samples:
-            warn_of_no_samples(logger)
+            self._without_samples(logger)
             return []
         self.metrics.aggregate(runner_results, key=ENV_RUNNER_RESULTS)
         return self._fragments(samples)

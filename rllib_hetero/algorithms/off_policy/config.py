@@ -7,7 +7,6 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
-from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.team_config import TeamConfig
@@ -265,31 +264,6 @@ class OffPolicyConfig(TeamConfig):
                     f"`{key}` of the replay must be a number in [0, 1], got {value!r}. Set it with "
                     f"config.training(replay_buffer_config={{{key!r}: ...}})."
                 )
-
-    def check_schedule(
-        self, name: str, value: Any, *, least: float, most: float = float("inf")
-    ) -> None:
-        """Raises unless a setting is a number in its range, or a schedule of such numbers.
-
-        Args:
-            name: Of the argument of `training()`.
-            value: What it holds.
-            least: The smallest number that is allowed.
-            most: The largest.
-        """
-        points = value if isinstance(value, (list, tuple)) else [(0, value), (1, value)]
-        try:
-            good = len(points) > 1 and points[0][0] == 0
-            good = good and all(least <= float(y) <= most for _, y in points)
-        except (TypeError, ValueError, IndexError):
-            good = False
-        if not good:
-            self._value_error(
-                f"`{name}` is {value!r}, but must be a number in [{least}, {most}], or a schedule "
-                "over environment steps, from 0 on, of such numbers, [[0, a], [100_000, b]]. Mend "
-                f"it with config.training({name}=...)."
-            )
-        Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
 
     @override(AlgorithmConfig)
     def build_learner_connector(

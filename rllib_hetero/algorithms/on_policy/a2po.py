@@ -70,6 +70,8 @@ class A2POConfig(SequentialConfig):
         step="clipped joint ratio, adaptive clip, Adam epochs",
     )
 
+    per_module = SequentialConfig.per_module | {"adaptive_clip_coeff"}
+
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or A2PO)
         self.update_order = "semi_greedy"

@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm, warn_of_no_samples
+from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class OnPolicyAlgorithm(TeamAlgorithm):
                 _return_metrics=True,
             )
             if not samples:
-                warn_of_no_samples(logger)
+                self._without_samples(logger)
                 return
             self.metrics.aggregate(runner_results, key=ENV_RUNNER_RESULTS)
             fragments = self._fragments(samples)

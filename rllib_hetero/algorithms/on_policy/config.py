@@ -24,6 +24,13 @@ class OnPolicyConfig(TeamConfig):
     """Settings of the on-policy algorithms, with HARL's defaults (JMLR 2024, Appendix)."""
 
     model_defaults: ClassVar[Mapping[str, Any]] = MODEL_DEFAULTS
+    per_module = TeamConfig.per_module | {
+        "clip_param",
+        "entropy_coeff",
+        "vf_loss_coeff",
+        "vf_clip_param",
+        "vf_huber_delta",
+    }
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -39,7 +46,7 @@ class OnPolicyConfig(TeamConfig):
         self.shuffle_batch_per_epoch = True
         self.rollout_fragment_length = "auto"
         self.clip_param: float | None = 0.2
-        self.entropy_coeff = 0.01
+        self.entropy_coeff: float | list = 0.01
         self.vf_loss_coeff = 1.0
         self.vf_clip_param: float | None = 0.2
         self.vf_huber_delta: float | None = 10.0
@@ -53,7 +60,7 @@ class OnPolicyConfig(TeamConfig):
         lambda_: float = NotProvided,
         critic_num_epochs: int | None = NotProvided,
         clip_param: float | None = NotProvided,
-        entropy_coeff: float = NotProvided,
+        entropy_coeff: float | list = NotProvided,
         vf_loss_coeff: float = NotProvided,
         vf_clip_param: float | None = NotProvided,
         vf_huber_delta: float | None = NotProvided,
@@ -72,7 +79,8 @@ class OnPolicyConfig(TeamConfig):
             lambda_: Trace decay of generalised advantage estimation, in [0, 1].
             critic_num_epochs: Epochs of the critic. None: `num_epochs`.
             clip_param: How far from 1 the policy ratio is clipped; None where nothing is.
-            entropy_coeff: Weight of the entropy bonus.
+            entropy_coeff: Weight of the entropy bonus, a number or a schedule over environment
+                steps such as [[0, 0.01], [1_000_000, 0.0]].
             vf_loss_coeff: Weight of the critic's loss.
             vf_clip_param: How far new values may move from old ones, in the critic's own
                 (normalised) scale. None: no clipping.
@@ -113,7 +121,7 @@ class OnPolicyConfig(TeamConfig):
             )
         self.check_number("lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
         self.check_number("gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
-        self.check_number("entropy_coeff", lambda x: x >= 0, ">= 0")
+        self.check_schedule("entropy_coeff", self.entropy_coeff, least=0.0)
         self.check_number("vf_loss_coeff", lambda x: x >= 0, ">= 0")
         self.check_number("num_epochs", lambda x: x >= 1, ">= 1")
         if self.critic_num_epochs is not None:

@@ -61,6 +61,8 @@ class CoPPOConfig(MAPPOConfig):
         sharing="full, where spaces allow",
     )
 
+    per_module = MAPPOConfig.per_module | {"outer_clip_param"}
+
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or CoPPO)
         self.outer_clip_param: float | None = None

@@ -52,6 +52,15 @@ class HATRPOConfig(SequentialConfig):
         step="natural gradient within a KL ball, line search",
     )
 
+    per_module = SequentialConfig.per_module | {
+        "kl_threshold",
+        "cg_iterations",
+        "cg_damping",
+        "line_search_steps",
+        "backtrack_coeff",
+        "accept_ratio",
+    }
+
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or HATRPO)
         self.clip_param = None

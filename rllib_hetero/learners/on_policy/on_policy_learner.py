@@ -17,6 +17,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
     NUM_ENV_STEPS_TRAINED,
     NUM_ENV_STEPS_TRAINED_LIFETIME,
     NUM_MODULE_STEPS_TRAINED,
@@ -42,6 +43,7 @@ from rllib_hetero.learners.on_policy.epochs import Share, epochs
 from rllib_hetero.learners.on_policy.over_time import actor_outputs_over_time, critic_values
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.units import Chunks, SingleRows
+from rllib_hetero.learners.schedules import scheduled
 from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.reductions import (
     sum_gradients,
@@ -68,6 +70,13 @@ class OnPolicyLearner(TeamLearner):
     """
 
     # ---- the iteration ----------------------------------------------------------------------
+
+    _env_steps = 0
+
+    @override(Learner)
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        super().before_gradient_based_update(timesteps=timesteps)
+        self._env_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
 
     @override(Learner)
     def _create_iterator_if_necessary(
@@ -269,9 +278,10 @@ class OnPolicyLearner(TeamLearner):
         """This learner's share of the mean surrogate, with the entropy bonus."""
         active, total = rows[ACTIVE], rows[TOTAL]
         value = masked_mean(self.surrogate(change, config), active, total)
-        if config.entropy_coeff:
+        weight = scheduled(config.entropy_coeff, self._env_steps)
+        if weight:
             entropy = masked_mean(change.dist.entropy(change.inputs), active, total)
-            value = value + config.entropy_coeff * entropy
+            value = value + weight * entropy
         return value
 
     def _actor_loss(self, module_id: ModuleID, config: Any, rows: Rows, inputs: Tensor) -> Tensor:
