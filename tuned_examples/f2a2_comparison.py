@@ -23,8 +23,8 @@ Settings
 --------
 Those of the papers where they have any, for smaller games: 8 environments; networks of 2 x 64 and
 minibatches of 256 transitions, 2 updates for each 100 steps, both rates 1e-3, targets moving by
-0.01; the on-policy methods batches of 800 steps. All agents of a run are in one process, which
-changes nothing in the numbers.
+0.01. F2A2COMA and NetworkedAC learn from the newest 800 steps, COMA from each 200. All agents of a
+run are in one process, which changes nothing in the numbers.
 
 Results to expect
 -----------------
@@ -89,12 +89,17 @@ def configure(run: Run):
     config.rl_module(model_config=model)
     config.training(lr=1e-3, critic_lr=1e-3, gamma=0.95)
     if algorithm == "COMA":
-        return config.training(train_batch_size_per_learner=800, individual_rewards=True)
+        # One step of the actors for each 8 episodes of rover tower, as in PyMARL.
+        return config.training(
+            train_batch_size_per_learner=200, critic_num_epochs=10, individual_rewards=True
+        )
     config.env_runners(rollout_fragment_length=25)
     config.training(tau=0.01, standardize_rewards=True)
     if algorithm in ("F2A2COMA", "NetworkedAC"):
         # 2 updates for each 100 steps, of the newest steps.
         config.training(train_batch_size_per_learner=800, training_intensity=16.0)
+        if algorithm == "NetworkedAC":
+            config.training(critic_lr=1e-2)  # Of gradient descent, not of Adam.
     else:
         config.training(
             train_batch_size_per_learner=256,

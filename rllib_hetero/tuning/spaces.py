@@ -69,7 +69,7 @@ SPACES: Mapping[str, Space] = {
     "F2A2ISAC": {**_JOINT, "temperature": tune.loguniform(3e-3, 1e-1)},
     "NetworkedAC": {
         "lr": tune.loguniform(3e-4, 2e-3),
-        "critic_lr": tune.loguniform(3e-4, 2e-3),
+        "critic_lr": tune.loguniform(3e-3, 3e-2),
         **_ENTROPY,
     },
     "HAPPO": _CLIPPED,

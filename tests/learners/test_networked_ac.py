@@ -38,7 +38,7 @@ def values_of(member, replay, seed):
 
 def trained(topology, rounds=150):
     config = member_config(
-        NetworkedACConfig, UnequalPay, num_envs=2, steps=4, lr=1e-4, critic_lr=3e-2,
+        NetworkedACConfig, UnequalPay, num_envs=2, steps=4, lr=1e-4, critic_lr=1e-2,
         train_batch_size_per_learner=8, adam_epsilon=1e-8, model={"hidden_sizes": [8]},
         consensus={"topology": topology},
     )  # fmt: skip

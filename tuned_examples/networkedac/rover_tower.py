@@ -44,7 +44,7 @@ def make_config(args):
         .rl_module(model_config={"hidden_sizes": [128, 128]})
         .training(
             lr=1e-3,
-            critic_lr=1e-3,
+            critic_lr=1e-2,
             gamma=0.99,
             standardize_rewards=True,
             train_batch_size_per_learner=1200,

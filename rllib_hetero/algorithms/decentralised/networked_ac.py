@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
@@ -61,18 +62,31 @@ class NetworkedACConfig(F2A2COMAConfig):
         super().__init__(algo_class=algo_class or NetworkedAC)
         self.joint = False
         self.lambda_ = 0.0
+        self.critic_lr = 1e-2
+        self.critic_momentum = 0.9
         # The critic is its own target.
         self.tau = 1.0
         self.consensus_mode = "hard"
         self.other_agents_config = self.other_agents_config | {"model": False}
 
     @override(F2A2COMAConfig)
-    def training(self, **kwargs: Any) -> Self:
-        """Sets the training settings; see `F2A2COMAConfig.training`.
+    def training(self, *, critic_momentum: float = NotProvided, **kwargs: Any) -> Self:
+        """Sets the training settings; see `F2A2COMAConfig.training` for those not named here.
 
-        `joint`, its weights and `critic` have no meaning here.
+        `joint` and its weights have no meaning here, nor has `critic`.
+
+        Args:
+            critic_momentum: Of the critic's gradient descent, in [0, 1); it is not Adam's, whose
+                steps do not add up to one along the mean of the agents' gradients.
         """
-        return super().training(**kwargs)
+        super().training(**kwargs)
+        return self.set_given(critic_momentum=critic_momentum)
+
+    @override(F2A2COMAConfig)
+    def get_member_class(self) -> type[Any]:
+        from rllib_hetero.learners.agents.networked import NetworkedMember
+
+        return NetworkedMember
 
     @override(F2A2Config)
     def member_critic_spec(self, module_id: ModuleID) -> RLModuleSpec:
@@ -87,6 +101,7 @@ class NetworkedACConfig(F2A2COMAConfig):
         super().validate()
         if self.in_evaluation:
             return
+        self.check_number("critic_momentum", lambda x: 0 <= x < 1, "in [0, 1)")
         if self.joint:
             self._value_error(
                 f"`joint` is {self.joint!r}, but NetworkedAC's actor and critic have objectives of "

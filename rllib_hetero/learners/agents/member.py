@@ -119,10 +119,10 @@ class Member(ABC):
         self._start_alike(set(self.shared.names))
         self._actor_params = [p for n, p in named.items() if n.startswith("actor.")]
         self._critic_params = [p for n, p in named.items() if n.startswith("critic.")]
-        self.actor_optimizer, self.critic_optimizer = (
-            torch.optim.Adam(params, eps=config.adam_epsilon, fused=True)
-            for params in (self._actor_params, self._critic_params)
+        self.actor_optimizer = torch.optim.Adam(
+            self._actor_params, eps=config.adam_epsilon, fused=True
         )
+        self.critic_optimizer = self.new_critic_optimizer(self._critic_params)
         self.models: ModelsOfOthers | None = None
         if self.critic.reads_others and config.models_others and len(layout.groups) > 1:
             self.models = ModelsOfOthers(
@@ -140,6 +140,10 @@ class Member(ABC):
         self._notes: dict[str, list[Tensor]] = defaultdict(list)
         self._mean, self._deviation = torch.zeros(()), torch.ones(())
         self.explore_as_scheduled(0)
+
+    def new_critic_optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """What steps the critic."""
+        return torch.optim.Adam(params, eps=self.config.adam_epsilon, fused=True)
 
     # ---- what is shared ---------------------------------------------------------------------
 
@@ -481,7 +485,7 @@ class Member(ABC):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Becomes equal to the member that gave the state, but for its own optimisers' settings."""
         optimizers = [optimizer for optimizer, _ in self._schedules]
-        epsilons = [optimizer.param_groups[0]["eps"] for optimizer in optimizers]
+        epsilons = [optimizer.param_groups[0].get("eps") for optimizer in optimizers]
         self.actor.load_state_dict(state["actor"])
         self.critic.module.load_state_dict(state["critic"])
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
@@ -491,7 +495,8 @@ class Member(ABC):
             self.models.set_state(state["models"])
         self.num_updates = state["num_updates"]
         for optimizer, epsilon in zip(optimizers, epsilons, strict=True):
-            optimizer.param_groups[0]["eps"] = epsilon
+            if epsilon is not None:
+                optimizer.param_groups[0]["eps"] = epsilon
         self.explore_as_scheduled(state["env_steps"])
 
 
