@@ -1,4 +1,4 @@
-"""One tower tells one rover where to drive: the centralised methods of the particle games' papers."""
+"""One tower tells one rover where to drive: COMA and MAAC learn it."""
 
 import numpy as np
 import pytest
