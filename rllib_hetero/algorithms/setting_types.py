@@ -74,10 +74,12 @@ def problem_with_setting(name: str, value: Any, annotation: Any, *, ours: bool) 
     if value is None and not ours and name not in MAY_BE_NONE:
         return f"must be {in_words(annotation)}"
     if not fits(value, annotation):
-        return f"must be {in_words(annotation)}"
+        # RLlib's types say of every setting that it may be None.
+        none = " or None" if ours and fits(None, annotation) else ""
+        return f"must be {in_words(annotation)}{none}"
     numbers = list(_numbers(value))
     if name not in MAY_BE_INFINITE and not all(math.isfinite(x) for x in numbers):
-        return "must be finite"
+        return "must be a finite number"
     least = LEAST.get(name)
     if least is not None and any(x < least for x in numbers):
         return f"must be at least {least}"

@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import (
     EPISODE_RETURN_MIN,
     EVALUATION_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
 )
 from ray.rllib.utils.typing import ResultDict, StateDict
 
@@ -159,6 +160,8 @@ class TeamAlgorithm(Algorithm):
             places[EVALUATION_RESULTS] = of_evaluation
         for place, found in places.items():
             known = self._last_known.setdefault(place, dict.fromkeys(EPISODE_KEYS, math.nan))
+            if math.isnan(found.get(NUM_EPISODES, math.nan)):
+                found[NUM_EPISODES] = 0
             for key in EPISODE_KEYS:
                 value = float(found.get(key, math.nan))
                 if not math.isnan(value):

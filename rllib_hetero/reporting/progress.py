@@ -90,7 +90,7 @@ def row_of(
     }
     for key in (EPISODE_RETURN_MEAN, EPISODE_RETURN_MIN, EPISODE_RETURN_MAX, EPISODE_LEN_MEAN):
         # In other iterations, RLlib's results repeat the last known one.
-        if sampled.get(NUM_EPISODES, 1):
+        if _number(sampled.get(NUM_EPISODES, 1)) > 0:
             row[key] = _number(sampled.get(key))
     evaluated = result.get(EVALUATION_RESULTS, {}).get(ENV_RUNNER_RESULTS, {})
     if EPISODE_RETURN_MEAN in evaluated:

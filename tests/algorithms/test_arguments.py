@@ -112,7 +112,7 @@ BAD = {
     "env_runners": {
         "num_cpus_per_env_runner": (-1, "x"),
         "num_env_runners": (-1, 1.5, True, None, "2"),
-        "num_envs_per_env_runner": (0, 2.5),
+        "num_envs_per_env_runner": (2.5,),
         "explore": ("x", None),
         "sample_timeout_s": ("x", -1),
     },

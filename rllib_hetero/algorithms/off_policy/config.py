@@ -158,11 +158,6 @@ class OffPolicyConfig(TeamConfig):
         self.check_number("training_intensity", lambda x: x > 0, "> 0")
         if self.td_huber_delta is not None:
             self.check_number("td_huber_delta", lambda x: x > 0, "> 0")
-        if self.replay_in_checkpoint not in (True, False, None):
-            self._value_error(
-                "`replay_in_checkpoint` must be True, False or None, got "
-                f"{self.replay_in_checkpoint!r}: config.training(replay_in_checkpoint=...)."
-            )
         if self.minibatch_size is not None:
             self._value_error(
                 "`minibatch_size` has no meaning here: minibatches are drawn from the replay. "
