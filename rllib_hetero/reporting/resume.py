@@ -69,7 +69,7 @@ def resume_training(
                 config = _config(checkpoint)
                 tracking = Tracking.of_record(config, record)
                 restore = partial(Algorithm.from_checkpoint, str(checkpoint))
-                with running_ray(config), algorithm(restore) as algo:
+                with running_ray(config, stop), algorithm(restore) as algo:
                     path = folder / "progress.csv"
                     lost = _last_steps(path) - env_steps_so_far(algo)
                     _note(record, algo, target, lost)

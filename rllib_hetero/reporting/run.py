@@ -110,7 +110,7 @@ def run_training(
         try:
             with locked(folder):
                 _refuse_a_run(folder)  # which may have come and gone meanwhile
-                with running_ray(config), algorithm(config.build_algo) as algo:
+                with running_ray(config, stop), algorithm(config.build_algo) as algo:
                     record = record_of(algo, env_steps=env_steps)
                     with tracking.following(folder, record, stop):
                         stop.begin()

@@ -20,8 +20,13 @@ _SAME_S = 1.0  # seconds within which two signals are one wish
 
 
 @contextmanager
-def running_ray(config: Any) -> Iterator[None]:
-    """Ray, as it runs already or as RAY_ADDRESS says; otherwise one of its own, ended after."""
+def running_ray(config: Any, stop: StopSignals | None = None) -> Iterator[None]:
+    """Ray, as it runs already or as RAY_ADDRESS says; otherwise one of its own, ended after.
+
+    Args:
+        config: The algorithm's.
+        stop: Whose signals they are: when it is started, Ray takes SIGTERM for itself.
+    """
     if ray.is_initialized():
         yield
         return
@@ -33,6 +38,8 @@ def running_ray(config: Any) -> Iterator[None]:
         cores = len(os.sched_getaffinity(0))
         actors = config.num_env_runners + config.evaluation_num_env_runners + config.num_learners
         ray.init(address="local", num_cpus=max(cores, actors + 1), include_dashboard=False)
+    if stop is not None:
+        stop.listen()
     try:
         yield
     finally:
@@ -69,11 +76,16 @@ class StopSignals:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
+        self.listen()
+        return self
+
+    def listen(self) -> None:
+        """Makes the signals this object's, whoever has taken them since."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-                    self._before[number] = signal.signal(number, self._receive)
-        return self
+                    before = signal.signal(number, self._receive)
+                    self._before.setdefault(number, before)
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
