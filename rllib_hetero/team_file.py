@@ -217,6 +217,8 @@ def _box(told: dict[str, Any]) -> Box:
     _must(name in _NUMBERS, f"the `dtype` of a Box must be one of {_NUMBERS}, got {name!r:.50}.")
     dtype = np.dtype(name)
     try:
-        return Box(*(np.asarray(bound, dtype) for bound in bounds), dtype=dtype)
+        low, high = (np.asarray(bound, dtype) for bound in bounds)
+        box: Any = Box
+        return box(low, high, dtype=dtype)
     except (TypeError, ValueError, AssertionError, OverflowError) as problem:
         raise TeamError(f"there is no such Box: {problem!s:.100}") from None

@@ -54,7 +54,8 @@ def settings_of(config: Any) -> dict[str, Any]:
     Args:
         config: Of any algorithm of RLlib's.
     """
-    ours, theirs = _defaults(type(config)), _defaults(AlgorithmConfig)
+    own_class: Any = type(config)
+    ours, theirs = _defaults(own_class), _defaults(AlgorithmConfig)
     found = {}
     for name, value in vars(config).items():
         if name in _NO_SETTINGS:

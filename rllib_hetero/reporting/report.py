@@ -73,7 +73,7 @@ def write_report(
     """
     if (out / "run.json").exists():
         raise TeamError(f"{out} is the folder of a run: give the report one of its own.")
-    named = [(None, folder) for folder in folders]
+    named: list[tuple[str | None, Path]] = [(None, folder) for folder in folders]
     named += [(label, folder) for label, some in (labels or {}).items() for folder in some]
     if not named:
         raise TeamError("There is no run to report: give the folders of some.")
@@ -83,7 +83,7 @@ def write_report(
         print(f"warning: {shortened(warning, 1000)}", file=sys.stderr)
     rows, pictures, taken = [], [], set[str]()
     for (env, task), by_name in groups.items():
-        lines = []
+        lines: list[Line] = []
         for name, some in by_name.items():
             lines.append(_line(name, some, resamples, color=len(lines)))
             rows.append(_row(task, name, some, resamples))
