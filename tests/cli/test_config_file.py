@@ -155,7 +155,7 @@ def test_a_python_file_without_a_config(written, text):
         ("evaluation.evaluation_config={explor: true}", "did you mean 'explore'"),
         ("environment.env=matrix_gam", "did you mean 'matrix_game'"),
         ("training.lr", "write --set section.key=value"),
-        ("training.lr.a.b=1", "Invalid .lr."),
+        ("training.lr.a.b=1", "`lr` is .* must be a number"),
         ("training=1", "write --set section.key=value"),
         ("training.update_order=sideways", "update_order"),
         ("rl_module.model_config.hidden=[8]", "hidden_sizes"),
