@@ -5,7 +5,7 @@ How to run this script
 `python tuned_examples/mpe_off_policy.py`
 
 trains with continuous actions HADDPG, HATD3, HASAC, MADDPG, MATD3 and MASAC for 100k environment
-steps, 3 seeds on `simple_spread` and one on the other tasks; `--kinds discrete` HATD3,
+steps, 3 seeds on `simple_spread` and one on the other tasks; `--kinds discrete` HAD3QN, HATD3,
 HASAC, QMIX, VDN and IQL.
 Every run is one process; as many run at once as Ray has CPUs (`--parallel N` says how many on
 this machine; a cluster is used through RAY_ADDRESS). It writes into `--docs` (default:
@@ -16,7 +16,7 @@ docs/results)
     mpe_off_policy.png    the curves
 
 A run that is in data/mpe_off_policy/ already is not repeated, so that the command can be stopped
-and given again. `--docs some/empty/folder` makes all of it anew.
+and given again; `--show-only` trains nothing. `--docs some/empty/folder` makes all of it anew.
 
 Settings
 --------
@@ -51,7 +51,7 @@ from rllib_hetero.reporting.comparison import (
 
 COMPARED = {
     "continuous": ("HADDPG", "HATD3", "HASAC", "MADDPG", "MATD3", "MASAC"),
-    "discrete": ("HATD3", "HASAC", "QMIX", "VDN", "IQL"),
+    "discrete": ("HAD3QN", "HATD3", "HASAC", "QMIX", "VDN", "IQL"),
 }
 SETTINGS = {"HASAC": {"n_step": 20}, "MASAC": {"n_step": 20}}
 
@@ -61,6 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument("--kinds", nargs="+", choices=list(COMPARED), default=["continuous"])
     parser.add_argument("--algorithms", nargs="+", help="default: all that are compared")
+    parser.add_argument("--show-only", action="store_true", help="of what is kept, no training")
     add_arguments(parser, out="results/mpe_off_policy", env_steps=100_000)
     return parser.parse_args()
 
@@ -122,8 +123,9 @@ def main() -> None:
     args = parse()
     runs = all_runs(args)
     comparison = Comparison(args.docs / "data" / "mpe_off_policy", args.out)
-    # One seed of everything first, so that a stopped command leaves a whole picture.
-    comparison.train(sorted(runs, key=lambda r: r.seed), configure, parallel=args.parallel)
+    if not args.show_only:
+        # One seed of everything first, so that a stopped command leaves a whole picture.
+        comparison.train(sorted(runs, key=lambda r: r.seed), configure, parallel=args.parallel)
     runs = [run for run in runs if comparison.has(run)]
     write_table(comparison, runs, args.docs / "mpe_off_policy.md", args.env_steps)
     panels = [[panel(comparison, runs, task, kind) for task in args.tasks] for kind in args.kinds]

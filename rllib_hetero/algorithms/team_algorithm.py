@@ -104,7 +104,7 @@ class TeamAlgorithm(Algorithm):
                 returned a single step: this would go on for ever. A node that is lost restarts
                 nothing, and is waited for.
         """
-        warn_of_no_samples(logger)
+        _warn_of_no_samples(logger)
         restarts = self.env_runner_group.num_remote_worker_restarts()
         if self._restarts_at_last_samples is None:
             self._restarts_at_last_samples = restarts
@@ -332,7 +332,7 @@ class TeamAlgorithm(Algorithm):
         export_policies(self, path, filesystem=filesystem)
 
 
-def warn_of_no_samples(logger: logging.Logger) -> None:
+def _warn_of_no_samples(logger: logging.Logger) -> None:
     """Says that no runner answered, and what to do about it."""
     logger.warning(
         "No env runner returned data; this iteration trains nothing. If this goes on, look at the "

@@ -24,7 +24,6 @@ from rllib_hetero.algorithms.checkpoint import export_description
 from rllib_hetero.algorithms.team_algorithm import (
     TeamAlgorithm,
     accept_earlier_weights,
-    warn_of_no_samples,
 )
 from rllib_hetero.errors import TeamDataError
 from rllib_hetero.runners.dealing import Deal
@@ -87,12 +86,13 @@ class DecentralisedAlgorithm(TeamAlgorithm):
             timeout_seconds=config.sample_timeout_s if remote else None,
         )
         if not results:
-            warn_of_no_samples(logger)
+            self._without_samples(logger)
             return []
         deals = [dealt for of_runner, _ in results for dealt in of_runner]
         for dealt in deals:
             if dealt.problem:
                 raise TeamDataError(dealt.problem)
+        self._restarts_at_last_samples = None
         self.metrics.aggregate([metrics for _, metrics in results], key=ENV_RUNNER_RESULTS)
         return deals
 
