@@ -237,7 +237,7 @@ class NotMade(Sound):
         raise RuntimeError("no display")
 
 
-@breaks("making", "error", "not an RLlib MultiAgentEnv. Wrap a PettingZoo")
+@breaks("making", "error", "not an RLlib MultiAgentEnv: subclass .* Wrap a PettingZoo")
 class Foreign:
     def __init__(self, config=None):
         self.possible_agents = ["a"]
@@ -274,7 +274,7 @@ class NoStateMethod(Sound):
     state = None
 
 
-@breaks("spaces", "error", r"state_space is Discrete\(3\)")
+@breaks("spaces", "error", r"`state_space` is Discrete\(3\)")
 class CountedState(Sound):
     def __init__(self, config=None):
         super().__init__(config)

@@ -387,12 +387,16 @@ def small_config(
     return config
 
 
-def names_of(family):
-    """The registered algorithms of a family, "on-policy" or "off-policy"."""
+def names_of(family, actions=()):
+    """The registered algorithms of a family such as "on-policy" that can draw these actions."""
     from rllib_hetero import ALGORITHMS
 
     every = {name: a.get_default_config().capabilities for name, a in ALGORITHMS.items()}
-    return sorted(name for name, capabilities in every.items() if capabilities.family == family)
+    return sorted(
+        name
+        for name, capabilities in every.items()
+        if capabilities.family == family and set(actions) <= set(capabilities.actions)
+    )
 
 
 def make_learner(config, *, stir=True):

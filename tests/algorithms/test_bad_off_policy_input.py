@@ -130,7 +130,7 @@ CASES = {
     ),
     "a word for overlap": (
         lambda: config(overlap="always").env_runners(num_env_runners=1),
-        r"`overlap` must be True or False, got 'always'.*config\.training\(overlap=",
+        r"`overlap` is 'always', but must be True or False.*config\.training\(overlap=",
     ),
     "minibatch_size": (
         lambda: config(minibatch_size=16),

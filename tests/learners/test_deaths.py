@@ -22,7 +22,7 @@ from toys import (
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 
-every_algorithm = pytest.mark.parametrize("name", names_of("on-policy"))
+every_algorithm = pytest.mark.parametrize("name", names_of("on-policy", ["Box"]))
 memories = pytest.mark.parametrize("memory", [None, "gru"])
 # Whole batches of single rows, and minibatches of chunks.
 batches = pytest.mark.parametrize(("minibatch_size", "memory"), [(None, None), (7, "gru")])
