@@ -28,7 +28,7 @@ from rllib_hetero.learners.on_policy import trust_region
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION
 
 MASKED = ("b", "c", "d")  # Discrete, MultiDiscrete, Discrete; "a" has a Box
-every_algorithm = pytest.mark.parametrize("name", names_of("on-policy"))
+every_algorithm = pytest.mark.parametrize("name", names_of("on-policy", ["Box"]))
 memories = pytest.mark.parametrize("memory", [None, "gru"])
 # Whole batches of single rows, and minibatches of chunks.
 batches = pytest.mark.parametrize(("minibatch_size", "memory"), [(None, None), (7, "gru")])

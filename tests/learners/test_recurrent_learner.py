@@ -140,7 +140,7 @@ def test_any_length_of_chunks_covers_every_row_once(length):
 
 
 @kinds
-@pytest.mark.parametrize("name", names_of("on-policy"))
+@pytest.mark.parametrize("name", names_of("on-policy", ["Box"]))
 def test_the_learner_finds_the_log_probabilities_of_the_runner(name, kind):
     """Over two fragments, the second of which begins in the middle of episodes."""
     cls = type(ALGORITHMS[name].get_default_config())
