@@ -25,6 +25,8 @@ Without an objective, one round takes a mode of eigenvalue l by a matrix of trac
 determinant 1 - c l, with c = lr * beta: within the unit circle for 0 < c l < 4/3.
 """
 
+_PART = 32_768
+
 
 class Consensus:
     """One peer's copy of the shared part, its average w, and its multiplier lambda.
@@ -126,14 +128,21 @@ class Consensus:
         """
         own = self._shared.vector()
         away = torch.zeros_like(self.multiplier)
-        for peer in sorted(weights):  # The order of a sum matters to its last digit.
-            apart = own - copies[peer].to(own)
-            away.add_(apart, alpha=weights[peer])
-            if self._of_edges is not None and self._mode != "hard":
-                before = self._of_edges.get(peer)
-                if before is None:
-                    before = self._of_edges[peer] = torch.zeros_like(self.multiplier)
-                before.add_(apart, alpha=self._beta * weights[peer])
+        copies = {peer: copies[peer].to(own) for peer in weights}
+        scales = {peer: self._beta * weight for peer, weight in weights.items()}
+        of_edges = {}
+        if self._of_edges is not None and self._mode != "hard":
+            for peer in weights:
+                self._of_edges.setdefault(peer, torch.zeros_like(self.multiplier))
+            of_edges = self._of_edges
+        # Part by part, each of which stays in the processor's cache.
+        for start in range(0, len(own), _PART):
+            part = slice(start, start + _PART)
+            for peer in sorted(weights):  # The order of a sum matters to its last digit.
+                apart = own[part] - copies[peer][part]
+                away[part].add_(apart, alpha=weights[peer])
+                if of_edges:
+                    of_edges[peer][part].add_(apart, alpha=scales[peer])
         self.average.copy_(own - away)
         self.residual = float(away.norm())
         if self._mode == "hard":
