@@ -72,6 +72,10 @@ class SlowMember:
         n, k = self.home[a]
         return (self.b.next_observations if later else self.b.observations)[n][b, k]
 
+    def observes(self, a, b, later=False):
+        """Without the one-hot of a shared module."""
+        return self.sees(a, b, later)[: self.team.observation_spaces[a].shape[0]]
+
     def lives(self, a, b, later=False):
         n, k = self.home[a]
         return bool((self.b.next_active if later else self.b.active)[n][b, k])
@@ -136,7 +140,7 @@ class SlowMember:
         if self.c.critic == "attention":
             ask = module.target_q_values if target else module.q_values
             said = ask(
-                [self.sees(j, b, later)[None] for j in self.team.agents],
+                [self.observes(j, b, later)[None] for j in self.team.agents],
                 [joint[j][None] for j in self.team.agents],
                 torch.tensor([[self.lives(j, b, later) for j in self.team.agents]]),
             )
@@ -282,7 +286,7 @@ class SlowOffPolicy(SlowMember):
     def magnitude(self, a, b, chosen):
         joint = self.joint(b, chosen)
         said = self.critic.q_values(
-            [self.sees(j, b)[None] for j in self.team.agents],
+            [self.observes(j, b)[None] for j in self.team.agents],
             [joint[j][None] for j in self.team.agents],
             torch.tensor([[self.lives(j, b) for j in self.team.agents]]),
         )

@@ -136,8 +136,8 @@ def test_without_a_state_of_its_own_it_starts_from_a_neighbours_shared_part(loop
 
 def test_the_others_do_not_wait_for_a_slow_one(loop, monkeypatch):
     before = run_until(loop, all_learn)[-1]
-    monkeypatch.setattr(loop.group.config, "peer_timeout_s", 2.0)
-    (loop.strike / "d").write_text("20")
+    monkeypatch.setattr(loop.group.config, "peer_timeout_s", 1.0)
+    (loop.strike / "d").write_text("10")
     late = run_until(loop, lambda metrics: "d" not in metrics)[-1]
     assert late[None]["late_answers_lifetime"] > before[None]["late_answers_lifetime"]
     assert late[None]["num_updates_lifetime"] > before[None]["num_updates_lifetime"]

@@ -123,10 +123,9 @@ def test_of_every_algorithm(kind, joint):
     check(hall, kind, "agents_1" if kind == "isac" else "c")
 
 
-def test_the_critics_targets_are_the_old_ones_in_the_actors_step():
-    """The slow one takes y once, from the critic before its step: targets are other networks."""
-    hall = hall_of("sac", joint="paper", critic="joint", twin_q=False)
-    hall.config.consensus(shared="critic")
+def test_sac_with_one_critic_of_the_joint_action():
+    shared = {"shared": "critic"}
+    hall = hall_of("sac", joint="paper", critic="joint", twin_q=False, consensus=shared)
     check(hall, "sac", "a")
 
 
@@ -136,9 +135,11 @@ def test_with_masks_and_a_global_state():
     check(hall_of("td3", env=MaskedTeam, env_config=case, joint="paper"), "td3", "b")
 
 
-def test_of_a_group_that_shares_its_module():
-    hall = hall_of("ddpg", env_config=EQUAL, sharing={"pair": ["b", "d"]}, joint="paper")
-    check(hall, "ddpg", "pair")
+@pytest.mark.parametrize("critic", ["joint", "attention"])
+def test_of_a_group_that_shares_its_module(critic):
+    """Each agent's value has a slope in its own action alone."""
+    group = {"sharing": {"pair": ["b", "d"]}, "critic": critic}
+    check(hall_of("ddpg", env_config=EQUAL, joint="paper", **group), "ddpg", "pair")
 
 
 def test_the_presets():

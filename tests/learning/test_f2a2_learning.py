@@ -1,10 +1,11 @@
 """F2A2 on rover tower with one pair: a tower that sees the goal, a rover that does not."""
 
+import numpy as np
 import pytest
 
 from rllib_hetero import ALGORITHMS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("ray_local")]
 
 
 def config_for(name, **training):
@@ -43,10 +44,11 @@ def returns_of(name, iterations, **training):
 
 
 def test_sac_learns_to_talk():
-    """Random actions reach about -10, a policy that drives to a fixed place about -20 to 0."""
-    assert returns_of("F2A2SAC", 500, temperature=0.02)[-1] > 20.0
+    """Random actions reach about -10, a policy that drives to a fixed place less."""
+    returns = returns_of("F2A2SAC", 500, temperature=0.02)
+    assert np.mean(returns[-100:]) > 15.0  # 37 when this was written
 
 
 def test_the_literal_joint_gradient_does_not():
     """What the documentation says of it; if this fails, it is time to say something else."""
-    assert returns_of("F2A2SAC", 300, temperature=0.02, joint="paper")[-1] < 5.0
+    assert np.mean(returns_of("F2A2SAC", 250, temperature=0.02, joint="paper")[-50:]) < 0.0

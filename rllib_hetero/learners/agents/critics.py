@@ -46,7 +46,7 @@ class AgentCritic(ABC):
 
     @abstractmethod
     def values(self, scene: Scene, *, target: bool = False) -> Tensor:
-        """(K, B, k) values of what is done, differentiable in the own one-hots."""
+        """(K, B, k) values of what is done, each differentiable in that agent's own one-hots."""
 
     @abstractmethod
     def rows(self, scene: Scene, *, target: bool = False) -> Tensor:
@@ -82,11 +82,12 @@ class JointCritic(AgentCritic):
     module: AskedQCritic
 
     def values(self, scene: Scene, *, target: bool = False) -> Tensor:
-        actions = self._side_by_side(scene)
-        b, k = len(actions), len(self.agents)
+        joint, k = self._joint(scene), len(self.agents)
+        fixed = joint | {a: joint[a].detach() for a in self.agents}
+        actions = torch.cat([side_by_side(fixed | {a: joint[a]}, self.layout) for a in self.agents])
         states = self.module.asked(scene.view.state, self.indices)
-        out = self._ask(states.flatten(0, 1), actions.repeat(k, 1), target)
-        return out.unflatten(1, (k, b)).transpose(1, 2)
+        out = self._ask(states.flatten(0, 1), actions, target)
+        return out.unflatten(1, (k, -1)).transpose(1, 2)
 
     def rows(self, scene: Scene, *, target: bool = False) -> Tensor:
         layout, actions = self.layout, self._side_by_side(scene)
@@ -124,7 +125,9 @@ class AttendingCritic(AgentCritic):
     module: AttentionCritic
 
     def values(self, scene: Scene, *, target: bool = False) -> Tensor:
-        return (self.rows(scene, target=target) * scene.own).sum(-1)
+        # An agent's values do not read its own action; others of its module are not to feel them.
+        rows = self.rows(scene._replace(own=scene.own.detach()), target=target)
+        return (rows * scene.own).sum(-1)
 
     def rows(self, scene: Scene, *, target: bool = False) -> Tensor:
         return torch.stack([torch.stack(said.values, 1) for said in self._ask(scene, target)])
