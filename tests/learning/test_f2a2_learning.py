@@ -46,9 +46,5 @@ def returns_of(name, iterations, **training):
 def test_sac_learns_to_talk():
     """Random actions reach about -10, a policy that drives to a fixed place less."""
     returns = returns_of("F2A2SAC", 500, temperature=0.02)
-    assert np.mean(returns[-100:]) > 15.0  # 37 when this was written
-
-
-def test_the_literal_joint_gradient_does_not():
-    """What the documentation says of it; if this fails, it is time to say something else."""
-    assert np.mean(returns_of("F2A2SAC", 250, temperature=0.02, joint="paper")[-50:]) < 0.0
+    # Every 25th of the last hundred was 29, 71, 49 and 40 when this was written.
+    assert np.mean(returns[-100:]) > 15.0
