@@ -42,6 +42,8 @@ def test_script_trains(path, caplog):
     family = config.capabilities.family
     if family == "decentralised":
         config.learners(agents_per_learner=None)
+        if hasattr(config, "other_agents"):
+            config.other_agents(model=False)  # as dear as all the rest
     if family != "on-policy":
         config.env_runners(rollout_fragment_length=25)
         config.training(

@@ -66,7 +66,7 @@ def test_without_a_limit_nothing_is_ended():
 @pytest.mark.parametrize("seconds", [0, -1.0, "60", True, float("inf"), float("nan")])
 def test_limits_that_are_none(seconds):
     config = toys.small(HAPPOConfig()).env_runners(num_env_runners=1)
-    with pytest.raises(ValueError, match=r"fault_tolerance\(env_timeout_s=300\)"):
+    with pytest.raises(ValueError, match=r"fault_tolerance\(env_timeout_s="):
         config.fault_tolerance(env_timeout_s=seconds).validate()
 
 
