@@ -165,7 +165,7 @@ def test_weights_go_over_to_a_larger_team(tmp_path):
     [
         ({"agent_index": False}, "each has its own.*parameter_sharing='full'"),
         ({"agent_index": False, "parameter_sharing": {"one": ["b"]}}, "each has its own"),
-        ({"agent_index": None, "parameter_sharing": "full"}, "must be True or False, got None"),
+        ({"agent_index": None, "parameter_sharing": "full"}, "is None, but must be True or False"),
     ],
 )
 def test_agent_index_is_checked(settings, message):
