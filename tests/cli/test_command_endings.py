@@ -63,7 +63,7 @@ def trains(tmp_path, monkeypatch):
                 signal.raise_signal(waiting.pop())
 
         @contextlib.contextmanager
-        def no_ray(config):
+        def no_ray(config, stop=None):
             moment("Ray starts")
             yield
             moment("Ray stops")
