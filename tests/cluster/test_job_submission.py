@@ -119,7 +119,7 @@ def test_a_submitted_training_succeeds(trained, head, runs):
 
 def test_its_folder_is_whole(trained, runs):
     folder = runs / "spread"
-    whole = {"run.json", "progress.csv", "curve.png", "checkpoint"}
+    whole = {".lock", "run.json", "progress.csv", "curve.png", "checkpoint"}
     assert {path.name for path in folder.iterdir()} == whole
     assert len((folder / "progress.csv").read_text().splitlines()) == 1 + 3
     record = json.loads((folder / "run.json").read_text())
