@@ -172,7 +172,7 @@ def test_an_episode_that_a_crash_cut_is_whole_data_and_joins_no_other():
     algo.stop()
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("overlap", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_runner_that_is_killed_costs_its_rollout_and_no_more(overlap, tmp_path):
     """Rollouts of 8 steps: at the end of each an episode of 5 is under way."""
     algo = (

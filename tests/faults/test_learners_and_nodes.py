@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from fault_tools import LEARNER, ROOT, steps_of, table_of
 from struck import BATCH, CAPACITY, OFF_POLICY, resume, train
 
@@ -30,6 +31,7 @@ def test_a_killed_learner_ends_the_run_and_resume_goes_on(tmp_path):
     assert again["lost_env_steps"] == last % every
 
 
+@pytest.mark.slow
 def test_a_killed_off_policy_learner_loses_of_its_replay_what_came_after_the_checkpoint(tmp_path):
     """A resumed run without the replay would fill it from nothing."""
     run, every = tmp_path / "run", 10 * BATCH
