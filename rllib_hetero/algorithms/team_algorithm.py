@@ -104,7 +104,11 @@ class TeamAlgorithm(Algorithm):
                 returned a single step: this would go on for ever. A node that is lost restarts
                 nothing, and is waited for.
         """
-        _warn_of_no_samples(logger)
+        logger.warning(
+            "No env runner returned data; this iteration trains nothing. If this goes on, look at "
+            "the runners' logs, raise config.env_runners(sample_timeout_s=...), or allow restarts "
+            "with config.fault_tolerance(restart_failed_env_runners=True)."
+        )
         restarts = self.env_runner_group.num_remote_worker_restarts()
         if self._restarts_at_last_samples is None:
             self._restarts_at_last_samples = restarts
@@ -330,15 +334,6 @@ class TeamAlgorithm(Algorithm):
     def _save_beside(self, path: str, filesystem: Any, previous: str | None) -> None:
         """Writes the policies in a form that needs no Ray to read."""
         export_policies(self, path, filesystem=filesystem)
-
-
-def _warn_of_no_samples(logger: logging.Logger) -> None:
-    """Says that no runner answered, and what to do about it."""
-    logger.warning(
-        "No env runner returned data; this iteration trains nothing. If this goes on, look at the "
-        "runners' logs, raise config.env_runners(sample_timeout_s=...), or allow restarts with "
-        "config.fault_tolerance(restart_failed_env_runners=True)."
-    )
 
 
 def accept_earlier_weights(runner: Any) -> None:

@@ -12,9 +12,10 @@ from rllib_hetero.envs import ENVIRONMENTS, PettingZooTeamEnv
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.env_creator import is_pettingzoo, make_env
 from rllib_hetero.runners.returned import check_is_team_env
+from rllib_hetero.runners.single_env import as_rows, observations_of
 from rllib_hetero.runners.threads import torch_threads
 from rllib_hetero.runners.vector_env import SyncVectorTeamEnv, VectorTeamEnv
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
+from rllib_hetero.team import AgentID
 
 Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
 
@@ -107,7 +108,7 @@ def _play(
         where = f"in step {step} of the episode with seed {seed}"
         _check_finite("observation", env.observations, where)
         active = env.active[0].copy()
-        outcome = env.step(_as_rows(env, act(_observations(env))))
+        outcome = env.step(as_rows(env, act(observations_of(env))))
         on_step()
         _check_finite("reward", dict(zip(env.team.agents, outcome.rewards[0], strict=True)), where)
         team_return += float(env.team.team_reward(np.where(active, outcome.rewards[0], 0.0)))
@@ -123,26 +124,3 @@ def _check_finite(what: str, values: Mapping[AgentID, Any], where: str) -> None:
             raise TeamDataError(
                 f"The environment returned a NaN or infinite {what} for agent {agent!r}, {where}."
             )
-
-
-def _observations(env: VectorTeamEnv) -> dict[AgentID, Any]:
-    """What the acting agents see, as `TeamPolicies.act` takes it."""
-    seen: dict[AgentID, Any] = {}
-    for agent, acts in zip(env.team.agents, env.active[0], strict=True):
-        if acts:
-            x = env.observations[agent][0]
-            masked = agent in env.masks
-            seen[agent] = {OBSERVATIONS: x, ACTION_MASK: env.masks[agent][0]} if masked else x
-    return seen
-
-
-def _as_rows(env: VectorTeamEnv, actions: Mapping[AgentID, Any]) -> dict[AgentID, np.ndarray]:
-    """Actions (1, ...) of all agents; those that do not act are ignored by the environment."""
-    rows = {}
-    for agent, space in env.team.action_spaces.items():
-        action = actions.get(agent)
-        shape: Any = space.shape
-        rows[agent] = np.zeros((1, *shape), space.dtype)
-        if action is not None:
-            rows[agent][0] = action
-    return rows

@@ -52,7 +52,7 @@ class SingleTeamEnv(MultiAgentEnv):
         """Starts an episode."""
         self.env.reset([0], [seed])
         self.agents = list(self.possible_agents)
-        return self._observations(), {a: {} for a in self.agents}
+        return observations_of(self.env), {a: {} for a in self.agents}
 
     def step(
         self, action_dict: Mapping[AgentID, Any]
@@ -65,7 +65,7 @@ class SingleTeamEnv(MultiAgentEnv):
     ]:
         """Steps the agents that act."""
         acted = list(self.agents)
-        outcome = self.env.step({a: self._row(a, action_dict) for a in self.possible_agents})
+        outcome = self.env.step(as_rows(self.env, action_dict))
         rewards = dict(zip(self.possible_agents, outcome.rewards[0].tolist(), strict=True))
         over = bool(outcome.terminated[0]), bool(outcome.truncated[0])
         self.agents = [
@@ -74,7 +74,7 @@ class SingleTeamEnv(MultiAgentEnv):
         dead = {a: a not in self.agents for a in acted}
         terminateds = {a: dead[a] or over[0] for a in acted} | {"__all__": over[0]}
         truncateds = dict.fromkeys(acted, over[1]) | {"__all__": over[1]}
-        observations = self._observations()
+        observations = observations_of(self.env)
         if any(over):
             self.agents = []
         return observations, {a: rewards[a] for a in acted}, terminateds, truncateds, {}
@@ -91,21 +91,27 @@ class SingleTeamEnv(MultiAgentEnv):
         """Closes the batch."""
         self.env.close()
 
-    def _observations(self) -> dict[AgentID, Any]:
-        seen: dict[AgentID, Any] = {}
-        for agent in self.agents:
-            x = self.env.observations[agent][0].copy()
-            masks = self.env.masks.get(agent)
-            seen[agent] = x if masks is None else {OBSERVATIONS: x, ACTION_MASK: masks[0].copy()}
-        return seen
 
-    def _row(self, agent: AgentID, actions: Mapping[AgentID, Any]) -> np.ndarray:
-        """(1, ...) its action; zeros of one that does not act."""
-        space: Any = self.action_spaces[agent]
-        row = np.zeros((1, *space.shape), space.dtype)
-        if agent in actions:
-            row[0] = actions[agent]
-        return row
+def observations_of(env: VectorTeamEnv) -> dict[AgentID, Any]:
+    """What the acting agents of a batch's first environment see, as `TeamPolicies.act` takes it."""
+    seen: dict[AgentID, Any] = {}
+    for agent, acts in zip(env.team.agents, env.active[0], strict=True):
+        if acts:
+            x, masks = env.observations[agent][0].copy(), env.masks.get(agent)
+            seen[agent] = x if masks is None else {OBSERVATIONS: x, ACTION_MASK: masks[0].copy()}
+    return seen
+
+
+def as_rows(env: VectorTeamEnv, actions: Mapping[AgentID, Any]) -> dict[AgentID, np.ndarray]:
+    """Actions (1, ...) of all agents; zeros of those that do not act, which the batch ignores."""
+    rows = {}
+    for agent, space in env.team.action_spaces.items():
+        shape: Any = space.shape
+        rows[agent] = np.zeros((1, *shape), space.dtype)
+        action = actions.get(agent)
+        if action is not None:
+            rows[agent][0] = action
+    return rows
 
 
 def make_single_env(env: Any, context: EnvContext) -> MultiAgentEnv:

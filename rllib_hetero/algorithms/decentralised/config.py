@@ -22,6 +22,7 @@ from rllib_hetero.consensus.graphs import Topology, largest_disagreement
 from rllib_hetero.consensus.intervals import Intervals
 from rllib_hetero.consensus.multipliers import MODES, MULTIPLIERS, STABLE, Consensus
 from rllib_hetero.consensus.shared_part import SharedPart
+from rllib_hetero.learners.agents.group import AgentLearnerGroup
 from rllib_hetero.replay import bytes_needed, check_memory, free_memory
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 from rllib_hetero.team import ModuleID
@@ -331,8 +332,6 @@ class DecentralisedConfig(TeamConfig):
     @override(AlgorithmConfig)
     def build_learner_group(self, *, rl_module_spec: Any = None, **kwargs: Any) -> Any:
         """The agents' own: no learner is central."""
-        from rllib_hetero.learners.agents.group import AgentLearnerGroup
-
         return AgentLearnerGroup(self.copy())
 
 
