@@ -14,7 +14,7 @@ SETUP := $(VENV)/.setup-done
 DOCS_SETUP := $(VENV)/.docs-setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test football lint types format bench scaling tables docs demo clean
+.PHONY: help setup test slow football lint types format bench scaling tables docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -36,6 +36,9 @@ $(DOCS_SETUP): $(SETUP)
 
 test: lint types  ## lint, type check and run the quick tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+slow: $(SETUP)  ## the tests that train for minutes or kill processes (hours)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 football: $(SETUP)  ## compile the football engine into wheels/, install and test it (Debian 12, Python 3.11)
 	scripts/build_football_wheel.sh wheels $(BIN)/python

@@ -179,7 +179,8 @@ MPE = ("simple_spread", "simple_reference", "simple_speaker_listener")
         ("matrix_game", {"game": "differentiable"}),
         ("cooperative_mpe", {"scenario": "treasure_collection", "max_cycles": 20}),
         ("cooperative_mpe", {"scenario": "rover_tower"}),
-        ("smax", {"map": "3m", "max_steps": 20}),
+        # Compiles for a minute.
+        pytest.param("smax", {"map": "3m", "max_steps": 20}, marks=pytest.mark.slow),
         ("magent", {"scenario": "battle", "map_size": 12, "max_cycles": 20}),
         ("football", {"scenario": "academy_3_vs_1_with_keeper", "max_steps": 30}),
     ],

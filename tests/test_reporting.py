@@ -165,6 +165,7 @@ for name, env_steps in (("first", 200), ("second", 10**9)):
 """
 
 
+@pytest.mark.slow
 def test_runs_with_rays_of_their_own_and_sigterm(tmp_path):
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     ray_folder = tempfile.mkdtemp(prefix="r", dir="/tmp")  # short, for Ray's sockets

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ray.rllib.utils.metrics import NUM_EPISODES, NUM_EPISODES_LIFETIME
+from ray.rllib.utils.metrics import (
+    EPISODE_AGENT_RETURN_MEAN,
+    EPISODE_AGENT_STEPS,
+    EPISODE_DURATION_SEC_MEAN,
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MEAN,
+    EPISODE_LEN_MIN,
+    EPISODE_MODULE_RETURN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+)
 
 from rllib_hetero.runners.tally import Tally
 from rllib_hetero.team import Layout
@@ -18,7 +31,8 @@ class FinishedEpisodes:
 
     RLlib's means, minima and maxima are over a window of the latest episodes. Logging one costs
     what several steps of a fast environment cost, so that those which would leave the window
-    within the rollout are only counted.
+    within the rollout are only counted, and each key's values are logged in one go: as RLlib's
+    `_log_episode_metrics` would, in a seventh of its time.
 
     Args:
         layout: Agents and modules.
@@ -26,7 +40,11 @@ class FinishedEpisodes:
     """
 
     def __init__(self, layout: Layout, window: int) -> None:
-        self._layout = layout
+        agents = layout.team.agents
+        self._agents = [str(a) for a in agents]
+        self._members = {
+            m: [agents.index(a) for a in members] for m, members in layout.groups.items()
+        }
         self._window = window
         # Of each step in which episodes ended: lengths, team returns, seconds, and by agent the
         # returns and steps; (k,) or (k, n) for k episodes.
@@ -54,30 +72,36 @@ class FinishedEpisodes:
                 )
             )
 
-    def log(self, metrics: Any, log_episode: Callable[..., None]) -> None:
-        """Logs what has been added since the last call.
+    def log(self, metrics: Any) -> None:
+        """Logs what has been added since the last call, under RLlib's keys.
 
         Args:
             metrics: The runner's metrics logger.
-            log_episode: RLlib's `_log_episode_metrics` of the runner.
         """
         if not self._ended:
             return
-        columns = [np.concatenate(x) for x in zip(*self._ended, strict=True)]
+        lengths, returns, seconds, agent_returns, agent_steps = (
+            np.concatenate(x) for x in zip(*self._ended, strict=True)
+        )
+
+        def log(key: str | tuple[str, ...], column: np.ndarray, reduce: str = "mean") -> None:
+            for value in column[-self._window :].tolist():
+                metrics.log_value(key, value, reduce=reduce, window=self._window)
+
+        log(EPISODE_DURATION_SEC_MEAN, seconds)
+        log(EPISODE_LEN_MEAN, lengths)
+        log(EPISODE_LEN_MIN, lengths, "min")
+        log(EPISODE_LEN_MAX, lengths, "max")
+        log(EPISODE_RETURN_MEAN, returns)
+        log(EPISODE_RETURN_MIN, returns, "min")
+        log(EPISODE_RETURN_MAX, returns, "max")
+        for i, agent in enumerate(self._agents):
+            log((EPISODE_AGENT_RETURN_MEAN, agent), agent_returns[:, i])
+            log((EPISODE_AGENT_STEPS, agent), agent_steps[:, i])
+        for module, members in self._members.items():
+            log((EPISODE_MODULE_RETURN_MEAN, module), agent_returns[:, members].sum(1))
         for name in self._metrics[0]:
-            for value in np.concatenate([m[name] for m in self._metrics])[-self._window :].tolist():
-                metrics.log_value(name, value, window=self._window)
+            log(name, np.concatenate([m[name] for m in self._metrics]))
+        metrics.log_value(NUM_EPISODES, len(lengths), reduce="sum")
+        metrics.log_value(NUM_EPISODES_LIFETIME, len(lengths), reduce="lifetime_sum")
         self._ended, self._metrics = [], []
-        count = len(columns[0])
-        latest = (x[-self._window :].tolist() for x in columns)
-        agents = [str(a) for a in self._layout.team.agents]
-        for length, team_return, seconds, returns, steps in zip(*latest, strict=True):
-            by_agent = dict(zip(agents, returns, strict=True))
-            by_module = {
-                m: sum(by_agent[str(a)] for a in members)
-                for m, members in self._layout.groups.items()
-            }
-            by_steps = dict(zip(agents, steps, strict=True))
-            log_episode(length, team_return, seconds, by_agent, by_module, by_steps)
-        metrics.log_value(NUM_EPISODES, count, reduce="sum")
-        metrics.log_value(NUM_EPISODES_LIFETIME, count, reduce="lifetime_sum")

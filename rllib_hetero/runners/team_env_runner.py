@@ -344,7 +344,7 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         fragment.continues, fragment.source = continues, source
         self.metrics.log_value(ENV_STEP_TIMER, in_env / max(t, 1))
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, in_module / max(t, 1))
-        self._finished.log(self.metrics, self._log_episode_metrics)
+        self._finished.log(self.metrics)
         self._log_steps(fragment)
         return fragment
 

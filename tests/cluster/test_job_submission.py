@@ -139,6 +139,7 @@ def test_a_second_job_evaluates_its_checkpoint(trained, head, checkout, runs):
     assert info.job_id is None  # it needs no Ray
 
 
+@pytest.mark.slow
 def test_the_example_is_submitted_alike(head, checkout, runs):
     example = "python tuned_examples/happo/mpe_simple_spread.py --num-env-runners 1"
     info, log = job(
@@ -217,6 +218,7 @@ def table_of(run):
     return [int(row.split(",")[1]) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_stopped_job_leaves_a_checkpoint_of_its_last_iteration(stopped, head, runs):
     submitted, stop, log = stopped
     assert head.client().get_job_status("held") == JobStatus.STOPPED
@@ -228,6 +230,7 @@ def test_a_stopped_job_leaves_a_checkpoint_of_its_last_iteration(stopped, head, 
     assert (runs / "held" / "checkpoint" / "rllib_checkpoint.json").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_job_goes_on_without_a_lost_step(stopped, head, checkout, runs):
     at = result_of(stopped[2])["env_steps"]
     resume = f"python cluster/train.py resume {runs / 'held'} --env-steps {at + STEPS}"

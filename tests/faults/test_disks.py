@@ -50,6 +50,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path):
     assert resume(tmp_path, BATCH)["lost_env_steps"] == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path):
     with on_a_small_disk(tmp_path) as (command, seen):
         told = "checkpoint was NOT written"

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from fault_tools import steps_of
 from struck import BATCH, resume, train
 
@@ -18,6 +19,7 @@ def test_a_killed_driver_loses_what_came_after_the_checkpoint(tmp_path):
     assert again["lost_env_steps"] == last % every > 0
 
 
+@pytest.mark.slow
 def test_a_driver_killed_while_it_writes_a_checkpoint_has_the_one_before(tmp_path):
     run, every = tmp_path / "run", 3 * BATCH
     whole, half = run / "checkpoint", run / "checkpoint.new"

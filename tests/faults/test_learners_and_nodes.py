@@ -15,6 +15,7 @@ from fault_tools import LEARNER, ROOT, steps_of, table_of
 from struck import BATCH, CAPACITY, OFF_POLICY, resume, train
 
 
+@pytest.mark.slow
 def test_a_killed_learner_ends_the_run_and_resume_goes_on(tmp_path):
     run, every = tmp_path / "run", 10 * BATCH
     more = ["--set", "learners.num_learners=1", "--checkpoint-every", every]
@@ -48,6 +49,7 @@ def test_a_killed_off_policy_learner_loses_of_its_replay_what_came_after_the_che
     assert table_of(run)[-1]["updates_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_a_killed_node_is_replaced_by_one_that_joins(tmp_path):
     """In a process of its own: this one may have a Ray already."""
     script = ROOT / "tests" / "benchmarks" / "faults.py"
