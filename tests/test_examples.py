@@ -47,7 +47,9 @@ def test_script_trains(path, caplog):
     if family != "on-policy":
         config.env_runners(rollout_fragment_length=25)
         config.training(
-            num_steps_sampled_before_learning_starts=0, replay_buffer_config={"capacity": 1_000}
+            training_intensity=2.0,
+            num_steps_sampled_before_learning_starts=0,
+            replay_buffer_config={"capacity": 1_000},
         )
     config.debugging(seed=0)
     algo = config.build_algo()
