@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 from typing import Any
@@ -65,17 +64,6 @@ def named_env(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as problem:
         raise InputError(f"--env: {name!r} cannot be imported: {problem}") from None
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """For argparse: a JSON object."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as problem:
-        raise argparse.ArgumentTypeError(f"not JSON: {problem}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object, in braces")
-    return value
 
 
 def _from_file(args: argparse.Namespace) -> tuple[Any, Settings]:
