@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _study(args: argparse.Namespace) -> Study:
     configs = [
-        make_config(_of_one(args, algo, env_config))
+        make_config(_of_one(args, algo, env_config), remote=False)
         for algo in args.algo or [None]
         for env_config in args.env_config or [None]
     ]
