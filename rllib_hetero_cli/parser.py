@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, help="print the version and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    _train(commands.add_parser("train", help="train an algorithm on an environment"))
-    _tune(commands.add_parser("tune", help="search settings of algorithms, on tasks, over seeds"))
-    _resume(
-        commands.add_parser(
-            "resume", help="go on with a run; unpickles its checkpoint, so only one you trust"
-        )
-    )
-    _evaluate(commands.add_parser("evaluate", help="play episodes with a checkpoint's policies"))
-    _report(commands.add_parser("report", help="learning curves and a table of several runs"))
-    commands.add_parser("list", help="what there is: algorithms, environments, extras")
-    _check(commands.add_parser("check", help="check an environment before it is trained on"))
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--all-warnings", action="store_true",
+        help="show what Ray and RLlib warn of in every run, too; default: what is new only",
+    )  # fmt: skip
+    for name, (text, add_arguments) in COMMANDS.items():
+        add_arguments(commands.add_parser(name, help=text, parents=[common]))
     return parser
 
 
@@ -225,3 +222,15 @@ def _add_checkpoint_every(parser: argparse.ArgumentParser) -> None:
         "--checkpoint-every", type=count, metavar="STEPS",
         help=f"environment steps between checkpoints; default: {CHECKPOINTS} in a run",
     )  # fmt: skip
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "train": ("train an algorithm on an environment", _train),
+    "tune": ("search settings of algorithms, on tasks, over seeds", _tune),
+    "resume": ("go on with a run; unpickles its checkpoint, so only one you trust", _resume),
+    "evaluate": ("play episodes with a checkpoint's policies", _evaluate),
+    "report": ("learning curves and a table of several runs", _report),
+    "list": ("what there is: algorithms, environments, extras", lambda parser: None),
+    "check": ("check an environment before it is trained on", _check),
+}
+"""Command to its line in the help, and what adds its arguments."""

@@ -16,6 +16,7 @@ from rllib_hetero.cli.ending import (
     after_signal,
     print_result,
 )
+from rllib_hetero.known_messages import hidden_unless
 from rllib_hetero.reporting.redaction import without_secrets
 from rllib_hetero.reporting.session import StopSignals
 
@@ -32,7 +33,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command that the arguments name, and returns the exit code."""
-    with StopSignals() as stop:
+    with hidden_unless(args.all_warnings), StopSignals() as stop:
         return ending_well(lambda: COMMANDS[args.command](args), stop)
 
 
