@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment that make creates and fills by itself.
 #   make test     what CI runs, in two processes; PYTEST_ARGS="-n 0" in one
 #   make demo     trains on a small task and shows that it learns
-# PYTHON chooses the interpreter (3.10 to 3.12), VENV another place for the environment.
+# PYTHON chooses the interpreter (3.10 to 3.13), VENV another place for the environment.
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -4,6 +4,8 @@ Importing this package registers its algorithms and environments with Ray, so th
 named by string: `tune.Tuner("HAPPO", ...)`, `config.environment("mpe", ...)`.
 """
 
+import os
+
 from ray.tune.registry import register_trainable
 
 from rllib_hetero.algorithms.decentralised.f2a2_coma import F2A2COMA, F2A2COMAConfig
@@ -41,6 +43,7 @@ from rllib_hetero.errors import (
     TeamDataError,
     TeamError,
 )
+from rllib_hetero.known_messages import QUIET, hide
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 from rllib_hetero.learners.on_policy.trust_region import TrustRegionLearner
@@ -60,6 +63,8 @@ ALGORITHMS = {a.__name__: a for a in (*_ON_POLICY, *_OFF_POLICY, *_DECENTRALISED
 for _name, _algorithm in ALGORITHMS.items():
     register_trainable(_name, _algorithm)
 register_environments()
+if os.environ.get(QUIET) == "1":
+    hide()
 
 __all__ = [
     "A2PO",

@@ -6,6 +6,8 @@ import json
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 PACKAGE = "rllib_hetero"
 
 
@@ -24,17 +26,8 @@ def install_command(extra: str) -> str:
     return f"pip install '{PACKAGE}[{extra}] @ {source}'"
 
 
-def version() -> str:
-    """This package's version."""
-    import rllib_hetero
-
-    return rllib_hetero.__version__
-
-
 def extras() -> dict[str, bool]:
     """Each extra, and whether all that it names is installed here."""
-    from packaging.requirements import Requirement
-
     try:
         about = metadata.distribution(PACKAGE).metadata
     except metadata.PackageNotFoundError:
@@ -48,18 +41,27 @@ def extras() -> dict[str, bool]:
             plain = marker is None or marker.evaluate({"extra": ""})
             if not plain and marker is not None and marker.evaluate({"extra": name}):
                 needed[name].append(requirement)
-    return {name: all(map(_installed, some)) for name, some in needed.items()}
+
+    def complete(name: str) -> bool:
+        return all(
+            all(map(complete, some.extras)) if _is_ours(some) else _installed(some)
+            for some in needed[name]
+        )
+
+    return {name: complete(name) for name in names}
 
 
-def _installed(requirement: object) -> bool:
-    name = requirement.name  # type: ignore[attr-defined]
-    if name.replace("-", "_").lower() == PACKAGE:
-        return True  # another extra of ours, which has a line of its own
+def _is_ours(requirement: Requirement) -> bool:
+    """Whether it names other extras of this package, as `all` does."""
+    return requirement.name.replace("-", "_").lower() == PACKAGE
+
+
+def _installed(requirement: Requirement) -> bool:
     try:
-        found = metadata.version(name)
+        found = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         return False
-    return requirement.specifier.contains(found, prereleases=True)  # type: ignore[attr-defined]
+    return requirement.specifier.contains(found, prereleases=True)
 
 
 def _source() -> str | None:

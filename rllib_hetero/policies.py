@@ -1,4 +1,4 @@
-"""Trained policies, used without Ray: load a checkpoint, give observations, get actions."""
+"""Trained policies, used without starting Ray: a checkpoint, observations, then actions."""
 
 from __future__ import annotations
 

@@ -982,18 +982,21 @@ def test_unknown_names_and_foreign_instances_are_findings():
 
 
 def test_the_command_line(tmp_path, capsys, monkeypatch):
-    from rllib_hetero.checking.command_line import main
+    from rllib_hetero.cli import main
 
     quick = ["--steps", "20", "--seconds", "600"]
-    assert main(["matrix_game", '{"game": "climbing"}', *quick]) == 0
+    assert main(["check", "matrix_game", '{"game": "climbing"}', *quick]) == 0
     assert capsys.readouterr().out.startswith('matrix_game {"game": "climbing"}: 2 agents, 20')
-    assert main(["matrix_game", '{"game": "chess"}', *quick]) == 1
+    assert main(["check", "matrix_game", '{"game": "chess"}', *quick]) == 1
     assert "Unknown `game` 'chess'" in capsys.readouterr().out
-    assert main(["toys:TargetTeam", *quick, "--stochastic"]) == 0
-    for wrong in (["mpe", "{scenario}"], ["mpe", "[1]"], ["toys:Nobody"], ["nowhere:Env"]):
+    assert main(["check", "toys:TargetTeam", *quick, "--stochastic"]) == 0
+    for wrong in ("{scenario}", "[1]"):
         with pytest.raises(SystemExit) as status:
-            main(wrong)
+            main(["check", "mpe", wrong])
         assert status.value.code == 2
+    for wrong in ("toys:Nobody", "nowhere:Env"):
+        assert main(["check", wrong]) == 2
+        assert "cannot be imported" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")

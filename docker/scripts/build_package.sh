@@ -14,7 +14,7 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 # A copy, as setuptools writes build/ and *.egg-info beside the sources.
-for name in pyproject.toml setup.py README.md LICENSE NOTICE rllib_hetero; do
+for name in pyproject.toml setup.py README.md LICENSE NOTICE rllib_hetero rllib_hetero_cli; do
     cp -r "$1/$name" "$scratch/"
 done
 mkdir -p "$2"

@@ -1,6 +1,8 @@
-"""The command `python -m rllib_hetero.checking`."""
+"""The command `python -m rllib_hetero.checking`: the same as `rllib-hetero check`."""
 
-from rllib_hetero.checking.command_line import main
+import sys
+
+from rllib_hetero_cli import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(["check", *sys.argv[1:]]))

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from rllib_hetero.checking.calls import CannotTellError, EnvironmentFault, call
+import psutil  # type: ignore[import-untyped]
+
+from rllib_hetero.checking.calls import EnvironmentFault, call
 from rllib_hetero.checking.findings import Fault, error, note, warning
 from rllib_hetero.checking.playing import play, reset
 from rllib_hetero.checking.repeats import first_difference
@@ -89,10 +91,6 @@ def leaks(subject: Subject) -> Iterator[Fault]:
 
 def _children() -> dict[int, str]:
     """Direct children of this process that run: pid and name."""
-    try:
-        import psutil  # type: ignore[import-untyped]  # comes with Ray
-    except ImportError:
-        raise CannotTellError("psutil is not installed") from None
     children = {}
     for child in psutil.Process().children():
         try:

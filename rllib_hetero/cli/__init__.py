@@ -1,5 +1,5 @@
-"""The command line: train, tune, resume, evaluate, report."""
+"""What the commands of `rllib-hetero` do; what they take is in `rllib_hetero_cli`."""
 
-from rllib_hetero.cli.command_line import main
+from rllib_hetero_cli import main
 
 __all__ = ["main"]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from rllib_hetero.cli.ending import DONE, InputError, print_result
-from rllib_hetero.cli.request import json_object, named_env
-from rllib_hetero.cli.train import count
+from rllib_hetero.cli.request import named_env
 from rllib_hetero.envs import ENVIRONMENTS
 from rllib_hetero.errors import TeamError
 from rllib_hetero.policies import load_policies
@@ -20,18 +19,6 @@ from rllib_hetero.reporting.evaluation import evaluate
 from rllib_hetero.reporting.names import env_id
 from rllib_hetero.reporting.record import parsed_record
 from rllib_hetero.reporting.redaction import HIDDEN
-
-
-def add_to(commands: Any) -> None:
-    """Adds the command and its arguments."""
-    parser = commands.add_parser("evaluate", help="play episodes with a checkpoint's policies")
-    parser.set_defaults(run=run)
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or the folder of a run")
-    parser.add_argument("--episodes", type=count, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="the first episode's")
-    parser.add_argument("--explore", action="store_true", help="as in training; default: greedy")
-    parser.add_argument("--env", help="default: what the run was trained on, from its run.json")
-    parser.add_argument("--env-config", type=json_object, metavar="JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.cli import config_file
 from rllib_hetero.cli.ending import InputError
+from rllib_hetero.cli.sampling import recommended
 from rllib_hetero.cli.settings import (
     Settings,
     apply,
@@ -25,8 +25,14 @@ from rllib_hetero.cli.settings import (
 from rllib_hetero.envs import ENVIRONMENTS
 
 
-def make_config(args: argparse.Namespace) -> Any:
+def make_config(args: argparse.Namespace, *, remote: bool = True) -> Any:
     """The config: the file's, then --env, --env-config and --seed, then every --set.
+
+    Unless the file is a Python one, how it samples is as recommended where nothing else is said.
+
+    Args:
+        args: Of `train`.
+        remote: Whether env runners of their own are recommended; otherwise the driver samples.
 
     Raises:
         InputError: For whatever is wrong.
@@ -39,8 +45,11 @@ def make_config(args: argparse.Namespace) -> Any:
         merge(settings, section, key, value)
     check(type(config), settings)
     env = named_env(args.env) if args.env else None
-    if env is not None and "env" not in settings.get("environment", {}):
+    env = settings.get("environment", {}).get("env", env)
+    if env is not None:
         config.environment(env)
+    if args.config is None or args.config.suffix != config_file.PYTHON:
+        settings["env_runners"] = recommended(config, env, settings, remote=remote)
     apply(config, settings)
     _validate(config)
     return config
@@ -65,17 +74,6 @@ def named_env(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as problem:
         raise InputError(f"--env: {name!r} cannot be imported: {problem}") from None
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """For argparse: a JSON object."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as problem:
-        raise argparse.ArgumentTypeError(f"not JSON: {problem}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("must be a JSON object, in braces")
-    return value
 
 
 def _from_file(args: argparse.Namespace) -> tuple[Any, Settings]:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from rllib_hetero.cli.ending import InputError
-from rllib_hetero.cli.train import CHECKPOINTS, add_checkpoint_every, count, end_of
+from rllib_hetero.cli.train import end_of
 from rllib_hetero.errors import TeamError
 from rllib_hetero.reporting.lock import locked
 from rllib_hetero.reporting.names import env_name
 from rllib_hetero.reporting.resume import read_record, resume_training
-
-
-def add_to(commands: Any) -> None:
-    """Adds the command and its arguments."""
-    parser = commands.add_parser(
-        "resume", help="go on with a run; unpickles its checkpoint, so only one you trust"
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument("folder", type=Path, help="the run's folder, train's --out")
-    parser.add_argument(
-        "--env-steps", type=count, help="in all; default: what the run was started with"
-    )
-    add_checkpoint_every(parser)
+from rllib_hetero_cli.parser import CHECKPOINTS
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,61 +4,15 @@ from __future__ import annotations
 
 import argparse
 from copy import copy
-from pathlib import Path
 from typing import Any
 
 from rllib_hetero.cli.ending import DONE, FAILED, InputError, after_signal, print_result
-from rllib_hetero.cli.request import json_object, make_config
+from rllib_hetero.cli.request import make_config
 from rllib_hetero.cli.settings import keys_of, nearest
-from rllib_hetero.cli.train import ENV_STEPS, count
 from rllib_hetero.reporting.lock import FolderInUseError
-from rllib_hetero.reporting.report import METRIC
 from rllib_hetero.tuning import Plan, Study, StudyResult, make_study, parse_space
-from rllib_hetero.tuning.schedulers import SCHEDULERS
-from rllib_hetero.tuning.searchers import SEARCHERS
 from rllib_hetero.tuning.spaces import Space
-
-NOTHING = "none"
-
-
-def add_to(commands: Any) -> None:
-    """Adds the command and its arguments."""
-    parser = commands.add_parser("tune", help="search settings of algorithms, on tasks, over seeds")
-    parser.set_defaults(run=run)
-    parser.add_argument("--algo", action="append", help="HAPPO, MAPPO, ...; repeatable")
-    parser.add_argument("--env", help='a ready-made one ("mpe"), or "module:Class" to import')
-    parser.add_argument(
-        "--env-config", type=json_object, action="append", metavar="JSON",
-        help="a task of the environment; repeatable",
-    )  # fmt: skip
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="sections as .yaml, or a .py, which is executed"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-        help="one setting of all trials, over the file's: env_runners.num_env_runners=2",
-    )  # fmt: skip
-    parser.add_argument(
-        "--space", action="append", metavar="KEY=RANGE",
-        help="search this instead of the algorithm's default space: lr=loguniform(1e-4, 1e-3), "
-        f"num_epochs=[5, 10]; repeatable. {NOTHING}: only compare",
-    )  # fmt: skip
-    parser.add_argument("--num-samples", type=count, default=1, help="settings to draw; for PBT, "
-                        "the size of the population")  # fmt: skip
-    parser.add_argument("--seeds", type=_seeds, default=(1,), metavar="1,2,3")
-    parser.add_argument("--scheduler", choices=SCHEDULERS)
-    parser.add_argument("--search", choices=SEARCHERS, default="random")
-    parser.add_argument("--metric", default=METRIC)
-    parser.add_argument("--mode", choices=("max", "min"), default="max")
-    parser.add_argument("--env-steps", type=count, default=ENV_STEPS, help="of each trial")
-    parser.add_argument("--out", type=Path, required=True, help="the study's folder")
-    parser.add_argument("--resume", action="store_true", help="go on with the study that is there")
-    parser.add_argument("--max-concurrent", type=count, metavar="TRIALS")
-    parser.add_argument("--max-failures", type=int, default=2, help="restarts of a trial")
-    parser.add_argument(
-        "--checkpoint-every", type=count, metavar="ITERATIONS",
-        help="iterations between checkpoints of a trial; default: a twentieth of it",
-    )  # fmt: skip
+from rllib_hetero_cli.parser import NOTHING
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _study(args: argparse.Namespace) -> Study:
     configs = [
-        make_config(_of_one(args, algo, env_config))
+        make_config(_of_one(args, algo, env_config), remote=False)
         for algo in args.algo or [None]
         for env_config in args.env_config or [None]
     ]
@@ -135,14 +89,6 @@ def _fixed(args: argparse.Namespace) -> set[str]:
     """The training settings that --set gives."""
     named = (text.partition("=")[0] for text in args.set)
     return {name.removeprefix("training.") for name in named if name.startswith("training.")}
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    """For argparse: whole numbers with commas between them."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be like 1,2,3, got {text!r}") from None
 
 
 def _error(result: StudyResult) -> str | None:

@@ -101,7 +101,7 @@ def read_record(folder: Path, *, needs_checkpoint: bool = False) -> dict[str, An
     except FileNotFoundError:
         raise TeamError(
             f"{folder} holds no run: run.json is missing. Give the folder that "
-            "`python -m rllib_hetero train --out FOLDER` wrote."
+            "`rllib-hetero train --out FOLDER` wrote."
         ) from None
     if needs_checkpoint and not settle(folder / "checkpoint"):
         raise TeamError(

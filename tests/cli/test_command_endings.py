@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rllib_hetero.cli import command_line, train
+from rllib_hetero.cli import commands, train
 from rllib_hetero.cli import resume as resume_command
 from rllib_hetero.cli.ending import InputError
 from rllib_hetero.reporting import checkpoints, comparison, resume, run, session
@@ -90,7 +90,7 @@ def trains(tmp_path, monkeypatch):
         monkeypatch.setattr(resume, "Algorithm", SimpleNamespace(from_checkpoint=restore))
         folder = tmp_path / "run"
 
-        def command(args):
+        def command():
             moment("command")
             call = resume.resume_training if again else run.run_training
             given = {"folder": folder} if again else {"config": config, "out": folder}
@@ -102,9 +102,8 @@ def trains(tmp_path, monkeypatch):
                 ),
             )  # fmt: skip
 
-        args = Namespace(run=command)
         with StopSignals() as stop:
-            code = command_line._run(args, stop)
+            code = commands.ending_well(command, stop)
         return code
 
     start.seen = seen

@@ -180,10 +180,16 @@ def test_the_env_config_is_left_alone():
     assert dict(config) == {"scenario": "simple_spread", "N": 2, "num_envs": 4}
 
 
-@pytest.mark.parametrize("config", [{}, {"scenario": "simple_tag"}, {"scenario": ["simple"]}])
-def test_unknown_scenario(config):
+def test_the_name_alone_is_simple_spread():
+    assert type(make_mpe({})) is type(make_mpe({"scenario": "simple_spread"}))
+
+
+@pytest.mark.parametrize(
+    "config", [{"scenario": None}, {"scenario": "simple_tag"}, {"scenario": ["simple"]}]
+)
+def test_unknown_scenario(scenario):
     with pytest.raises(TeamError, match=r"_spread.*_reference.*_speaker_listener.*mpe2.*config"):
-        make_mpe(config)
+        make_mpe({"scenario": scenario})
 
 
 @pytest.mark.parametrize(

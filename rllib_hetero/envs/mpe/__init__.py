@@ -32,6 +32,7 @@ SCENARIOS: dict[str, tuple[type[MPEGame], dict[str, Any]]] = {
 }
 """Scenario to its class, and its settings with their defaults."""
 
+DEFAULT_SCENARIO = "simple_spread"
 BACKENDS = ("batched", "mpe2")
 
 
@@ -42,7 +43,8 @@ def make_mpe(env_config: Mapping[str, Any]) -> MPEGame | MPETeamEnv:
 
     Args:
         env_config:
-            "scenario": a key of `SCENARIOS`, or with "backend" "mpe2" any of mpe2's.
+            "scenario": a key of `SCENARIOS`, or with "backend" "mpe2" any of mpe2's;
+                "simple_spread" by default.
             "continuous_actions": True by default, unlike in mpe2.
             "max_cycles": steps per episode, 25 by default.
             "N": agents and landmarks of "simple_spread", 3 by default.
@@ -60,7 +62,7 @@ def make_mpe(env_config: Mapping[str, Any]) -> MPEGame | MPETeamEnv:
     """
     options = dict(env_config)
     num_envs = options.pop("num_envs", 1)
-    scenario = options.pop("scenario", None)
+    scenario = options.pop("scenario", DEFAULT_SCENARIO)
     backend = options.pop("backend", "batched")
     if backend not in BACKENDS:
         raise _refusal("backend", f"`backend` must be one of {BACKENDS}, got {backend!r}.")
