@@ -63,16 +63,17 @@ class MaMuJoCo(VectorTeamEnv):
         self._robots = Robots(robot, num_envs, fields, contacts=contacts)
 
         size = robot.observation_space.shape[0]
-        self.state = np.zeros((num_envs, size), np.float32)
+        self._state = np.zeros((num_envs, size), np.float32)
+        self.state = self._state
         sizes = {a: env.observation_spaces[a].shape[0] for a in agents}
         if full_observation or standardized:
             sizes = dict.fromkeys(agents, size + len(agents) * standardized)
         self.observations = {a: np.zeros((num_envs, d), np.float32) for a, d in sizes.items()}
         if full_observation and not standardized:
-            self.observations = dict.fromkeys(agents, self.state)
+            self.observations = dict.fromkeys(agents, self._state)
         self._targets = list(
             zip(
-                (self.state, *(self.observations[agents[i]] for i in parts)),
+                (self._state, *(self.observations[agents[i]] for i in parts)),
                 self._sight.indices,
                 readers,
                 strict=True,
@@ -155,11 +156,11 @@ class MaMuJoCo(VectorTeamEnv):
             rows[envs] = self._read(reader, envs) if columns is None else seen.take(columns, axis=1)
         if not self._standardized:
             return
-        state = self.state[envs]
+        state = self._state[envs]
         observed = standardized_observations(state, len(self.team.agents))
         for i, rows in enumerate(self.observations.values()):
             rows[envs] = observed[:, i]
-        self.state[envs] = standardized(state)
+        self._state[envs] = standardized(state)
 
     def _read(self, reader: Any, envs: list[int] | slice) -> list[np.ndarray]:
         """What the library reads in the physics of these robots, one after another."""

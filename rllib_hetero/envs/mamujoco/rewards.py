@@ -166,7 +166,7 @@ class Crawling(Upright):
 class Walking(Upright):
     """A humanoid's: its centre of mass moves, and the cost of all contacts is clipped."""
 
-    fields = ("qpos", "cfrc_ext", "ten_length", "ten_velocity")
+    fields = ("qpos", "xipos", "cfrc_ext", "ten_length", "ten_velocity")
 
     def places(self, robots: Robots) -> Terms:
         return _in_the_plane(robots) | _tendons(robots)
@@ -176,9 +176,8 @@ class Walking(Upright):
 
     def _position(self, robots: Robots) -> np.ndarray:
         mass = self._robot.model.body_mass
-        # One by one: a sum over all robots at once would be in another order.
-        moments = [np.einsum("b,bj->j", mass, data.xipos) for data in robots.data]
-        return (np.array(moments) / mass.sum())[:, :2]
+        bodies = robots.fields["xipos"].reshape(len(robots.data), -1, 3)
+        return (np.einsum("b,ebj->ej", mass, bodies) / mass.sum())[:, :2]
 
     def _costs(self, control: np.ndarray, robots: Robots) -> np.ndarray:
         forces = np.square(robots.fields["cfrc_ext"]).sum(1)

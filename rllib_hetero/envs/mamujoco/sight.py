@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import mujoco
@@ -74,7 +75,7 @@ class Sight:
 
 def _sections(robot: Any, scenario: str) -> list[Section]:
     """All that can be seen, plain first."""
-    plain = [Section((f,), lambda x, f=f: x[f]) for f in _FIELDS]
+    plain = [Section((f,), itemgetter(f)) for f in _FIELDS]
     low, high = getattr(robot, "_contact_force_range", (-1.0, 1.0))
     made = [
         Section(("qvel",), lambda x: x["qvel"].clip(-10.0, 10.0)),
