@@ -5,7 +5,8 @@ median of those; absolute times of one machine say little about another.
 
 (a) sampling: our runner's steps per CPU second over those of a bare loop that steps the
     benchmark's own environments, as many of them, with actions drawn beforehand. For what is
-    batched by nature here but not there (MAgent2, cooperative MPE), a loop over the batch itself.
+    batched by nature here but not there (MAgent2, cooperative MPE), a loop over the batch itself;
+    for large robots of MuJoCo, a loop over gymnasium's robots, which have a single agent each.
 (b) end to end: our steps per second over those of RLlib's multi-agent PPO with the same
     environments, batch, networks and epochs, two remote runners each. Once with our way of
     stepping MPE for both, once with mpe2's own wrappers for RLlib.
@@ -31,6 +32,7 @@ from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
+import gymnasium
 import numpy as np
 import ray
 import torch
@@ -88,25 +90,26 @@ def sampling(rounds: int) -> None:
     def cheetah(conf: str) -> Callable[[], Any]:
         return lambda: mamujoco_v1.parallel_env("HalfCheetah", conf, agent_obsk=0)
 
-    cases: list[tuple[str, str, dict, Callable]] = [
+    # Ours are batched, the bare loops are the benchmarks'.
+    cases: list[tuple[str, str, dict, Callable, tuple[int, ...], float]] = [
         (
             "MPE simple_spread",
             "mpe",
             {"scenario": "simple_spread"},
             lambda: simple_spread_v3.parallel_env(continuous_actions=True),
+            (20, 64),
+            6.0,
         )
     ]
     for conf in ("2x3", "6x1"):
         config = {"scenario": "HalfCheetah", "agent_conf": conf, "agent_obsk": 0}
-        cases.append((f"HalfCheetah {conf}", "mamujoco", config, cheetah(conf)))
-    for name, env, env_config, make in cases:
-        for num_envs in (20, 64) if env == "mpe" else (10, 20):
+        cases.append((f"HalfCheetah {conf}", "mamujoco", config, cheetah(conf), (20,), 1.8))
+    for name, env, env_config, make, sizes, bar in cases:
+        for num_envs in sizes:
             bare, ours, run = _sampling_pair(env, env_config, make, num_envs)
             ratio = ratios_of(bare, ours, rounds, clock=time.process_time)
-            # Ours is batched, the bare loop is mpe2's.
-            bar = 6.0 if env == "mpe" else 0.85
             report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, bar, run, more=True)
-    for name, env, config, num_envs, make_bare in BATCHED:
+    for name, env, config, num_envs, make_bare, bar in BATCHED:
         try:
             runner, steps = _runner(env, config, num_envs), 100
         except MissingExtraError as missing:
@@ -115,7 +118,7 @@ def sampling(rounds: int) -> None:
         bare = make_bare(runner, config, steps)
         run = partial(runner.sample, num_timesteps=steps * num_envs)
         ratio = ratios_of(bare, run, rounds, clock=time.process_time)
-        report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, 0.85, run, more=True)
+        report(f"(a) sampling / bare loop, {name}, E={num_envs}", ratio, bar, run, more=True)
 
 
 def _bare_batch(runner: TeamEnvRunner, config: dict, steps: int) -> Callable[[], None]:
@@ -176,20 +179,55 @@ def _bare_smax(runner: TeamEnvRunner, config: dict, steps: int) -> Callable[[], 
     return bare
 
 
-BATCHED: tuple[tuple[str, str, dict, int, Callable], ...] = (
-    ("SMAX 3m", "smax", {"map": "3m"}, 8, _bare_smax),
-    ("SMAX 3m", "smax", {"map": "3m"}, 64, _bare_smax),
-    ("SMAX smacv2_5_units", "smax", {"map": "smacv2_5_units"}, 64, _bare_smax),
+def _bare_robots(runner: TeamEnvRunner, config: dict, steps: int) -> Callable[[], None]:
+    """Steps gymnasium's robots, as `gymnasium.make` makes them."""
+    robots = [gymnasium.make(f"{config['scenario']}-v5") for _ in range(runner.env.num_envs)]
+    for i, robot in enumerate(robots):
+        robot.reset(seed=i)
+    space = robots[0].action_space
+    actions = [[space.sample() for _ in robots] for _ in range(steps)]
+
+    def bare() -> None:
+        for joint in actions:
+            for robot, action in zip(robots, joint, strict=True):
+                _, _, terminated, truncated, _ = robot.step(action)
+                if terminated or truncated:
+                    robot.reset()
+
+    return bare
+
+
+BATCHED: tuple[tuple[str, str, dict, int, Callable, float], ...] = (
+    (
+        "Ant 4x2",
+        "mamujoco",
+        {"scenario": "Ant", "agent_conf": "4x2", "agent_obsk": 0},
+        20,
+        _bare_robots,
+        1.0,
+    ),
+    (
+        "Humanoid 17x1",
+        "mamujoco",
+        {"scenario": "Humanoid", "agent_conf": "17x1", "agent_obsk": 0},
+        20,
+        _bare_robots,
+        1.0,
+    ),
+    ("SMAX 3m", "smax", {"map": "3m"}, 8, _bare_smax, 0.85),
+    ("SMAX 3m", "smax", {"map": "3m"}, 64, _bare_smax, 0.85),
+    ("SMAX smacv2_5_units", "smax", {"map": "smacv2_5_units"}, 64, _bare_smax, 0.85),
     (
         "treasure collection",
         "cooperative_mpe",
         {"scenario": "treasure_collection"},
         64,
         _bare_batch,
+        0.85,
     ),
-    ("rover tower", "cooperative_mpe", {"scenario": "rover_tower"}, 64, _bare_batch),
-    ("battle, 12 a side", "magent", {"scenario": "battle", "map_size": 20}, 4, _bare_batch),
-    ("ALOHA hand-over", "bimanual", {"task": "AlohaHandOver"}, 32, _bare_batch),
+    ("rover tower", "cooperative_mpe", {"scenario": "rover_tower"}, 64, _bare_batch, 0.85),
+    ("battle, 12 a side", "magent", {"scenario": "battle", "map_size": 20}, 4, _bare_batch, 0.85),
+    ("ALOHA hand-over", "bimanual", {"task": "AlohaHandOver"}, 32, _bare_batch, 0.85),
 )
 
 
