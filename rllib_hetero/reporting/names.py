@@ -6,9 +6,11 @@ import json
 import re
 from typing import Any
 
+from rllib_hetero.envs.mpe import DEFAULT_SCENARIO
 from rllib_hetero.plain import as_plain, name_of
 
 _NAMED_BY = ("scenario", "game", "map", "agent_conf")
+_UNLESS_GIVEN = {"mpe": {"scenario": DEFAULT_SCENARIO}}
 _LONGEST = 100  # characters of a file's name, which may have 255 bytes with what is added to it
 _IMPORTED = re.compile(r"[\w.]+:[\w.<>]+")
 
@@ -25,7 +27,7 @@ def env_name(env: Any, env_config: Any) -> str:
         env: A registered name, a class or function, or what `env_id` made of one.
         env_config: The environment's settings.
     """
-    options = env_config or {}
+    options = {**_UNLESS_GIVEN.get(env_id(env), {}), **(env_config or {})}
     given = [str(as_plain(options[key])) for key in _NAMED_BY if key in options]
     return "-".join(given) or short_name(env)
 

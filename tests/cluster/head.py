@@ -20,6 +20,7 @@ from ray.job_submission import JobSubmissionClient
 
 BIN = Path(sys.executable).parent
 START_S = 600
+TRIES = 4  # a node ends itself where it takes 30 seconds to start, as it may on a busy machine
 
 
 class Head:
@@ -73,19 +74,31 @@ def running_head(*, num_cpus: int) -> Iterator[Head]:
     Raises:
         AssertionError: If it does not start, or some of it had to be killed at the end.
     """
+    said = ""
+    for _ in range(TRIES):
+        with _tried(num_cpus) as (head, log):
+            if head is not None:
+                yield head
+                return
+            said = log.read_text()
+    raise AssertionError(f"no head: {said}")
+
+
+@contextmanager
+def _tried(num_cpus: int) -> Iterator[tuple[Head | None, Path]]:
+    """A head, or None if it ended before it had started; and its log."""
     # Directly below /tmp: Ray's sockets live there, and their paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
     ports = _free_ports(4)
-    head = Head(folder, ports[0])
+    head, log = Head(folder, ports[0]), folder / "head.log"
     try:
-        with (folder / "head.log").open("w") as log:
+        with log.open("w") as file:
             process = subprocess.Popen(
-                _start(folder, ports, num_cpus), env=head.env, stdout=log, stderr=log,
+                _start(folder, ports, num_cpus), env=head.env, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip
         try:
-            _wait_for(process, folder)
-            yield head
+            yield (head if _has_started(process, folder) else None), log
         finally:
             _end(process, folder)
     finally:
@@ -115,17 +128,22 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _wait_for(process: subprocess.Popen, folder: Path) -> None:
+def _has_started(process: subprocess.Popen, folder: Path) -> bool:
+    """Waits until it has, or has ended."""
     deadline = time.monotonic() + START_S
     while not (folder / "ray_current_cluster").exists():  # the last thing that is written
-        ended = process.poll() is not None or time.monotonic() > deadline
-        assert not ended, f"no head: {(folder / 'head.log').read_text()}"
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, "the head neither starts nor ends"
         time.sleep(0.1)
+    return True
 
 
 def _end(process: subprocess.Popen, folder: Path) -> None:
     """Ends the head as a signal does. `ray stop` would end every Ray on this machine."""
-    family = psutil.Process(process.pid).children(recursive=True)
+    family = []
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+        family = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=30)

@@ -179,6 +179,7 @@ def test_names_of_environments():
     assert short_name(lambda config: 0) == "lambda"
     assert env_name(Other, {"x": 1}) == "Other"
     assert task_name(Other, {"n": np.int64(2), "mode": Colour.RED}) == "Other (mode=3, n=2)"
+    assert env_name("mpe", None) == env_name("mpe", {"scenario": "simple_spread"})
     assert task_name("matrix_game", {"game": "climbing", "length": 5}) == "climbing (length=5)"
 
 
