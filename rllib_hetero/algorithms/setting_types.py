@@ -122,7 +122,8 @@ def problem_with_setting(name: str, value: Any, annotation: Any, *, ours: bool) 
         # RLlib's types say of every setting that it may be None.
         none = " or None" if ours and fits(None, annotation) else ""
         return f"must be {in_words(annotation)}{none}"
-    numbers = list(_numbers(value))
+    # What a dict without a range holds is for whom it is handed to.
+    numbers = _numbers(value) if name in LEAST or not isinstance(value, Mapping) else []
     if any(math.isnan(x) for x in numbers) or (
         name not in MAY_BE_INFINITE and any(math.isinf(x) for x in numbers)
     ):

@@ -213,6 +213,10 @@ def test_numbers_of_numpy_are_numbers():
     ).validate()
 
 
+def test_what_an_environment_is_told_is_its_own():
+    happo(env_config={"lengths": [5], "value": math.nan, "most": math.inf, "key": 2**70}).validate()
+
+
 def test_gpus_that_are_not_there(ray_local):
     config = happo().learners(num_learners=1, num_gpus_per_learner=1)
     with pytest.raises(TeamError, match=r"num_gpus_per_learner=1\): this Ray cluster has no GPU"):
