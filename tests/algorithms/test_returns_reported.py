@@ -67,10 +67,11 @@ def test_it_is_of_the_latest_episodes(ray_local):
 @pytest.mark.parametrize(
     "scheduler",
     [
-        lambda: ASHAScheduler(time_attr="training_iteration", grace_period=1, max_t=3),
+        lambda: ASHAScheduler(time_attr="training_iteration", grace_period=1, max_t=6),
         lambda: PopulationBasedTraining(
             time_attr="training_iteration",
-            perturbation_interval=1,
+            # A trial that takes another's weights begins new episodes: here after it has ended one.
+            perturbation_interval=3,
             hyperparam_mutations={"lr": [1e-3, 1e-4]},
         ),
     ],
@@ -85,7 +86,7 @@ def test_schedulers_take_it(ray_local, tmp_path, scheduler):
             metric=METRIC, mode="max", num_samples=2, scheduler=scheduler()
         ),
         run_config=tune.RunConfig(
-            stop={"training_iteration": 3}, storage_path=str(tmp_path), verbose=0
+            stop={"training_iteration": 6}, storage_path=str(tmp_path), verbose=0
         ),
     ).fit()
     assert not results.errors
