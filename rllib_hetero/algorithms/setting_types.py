@@ -160,7 +160,12 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Mapping) and all(
             fits(k, key) and fits(x, inner) for k, x in value.items()
         )
-    if plain in (list, Sequence) or (plain is tuple and (not arguments or arguments[-1] is ...)):
+    if plain is Sequence:
+        # A text is one, too: of agents whose names are letters.
+        return isinstance(value, Sequence) and all(
+            fits(x, arguments[0]) for x in value if arguments
+        )
+    if plain is list or (plain is tuple and (not arguments or arguments[-1] is ...)):
         whole = isinstance(value, list | tuple)
         return whole and all(fits(x, arguments[0]) for x in value if arguments)
     if plain is tuple:
