@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 import types
@@ -177,7 +176,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Collection) and not isinstance(value, str)
     if plain is Callable:
         return callable(value)
-    if plain is type or dataclasses.is_dataclass(plain):
+    if plain in (type, DefaultModelConfig):
         return isinstance(value, plain)
     return True
 
@@ -210,7 +209,7 @@ def in_words(annotation: Any) -> str:
 
 def _numbers(value: Any) -> list[float]:
     """The number, or the values of a schedule or a dict of numbers."""
-    if isinstance(value, Integral) and abs(value) > sys.float_info.max:
+    if isinstance(value, Integral) and abs(int(value)) > sys.float_info.max:
         return [math.copysign(sys.float_info.max, value)]  # float() would raise
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return [float(value)]
