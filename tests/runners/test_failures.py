@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import runner_toys as toys
 from ray.rllib.core import Columns
-from runner_toys import ScriptedTeam
+from runner_toys import EveryThirdReset, ScriptedTeam
 
 from rllib_hetero import HAPPOConfig, TeamError
 from rllib_hetero.team import CRITIC
@@ -130,21 +130,6 @@ def test_a_reset_that_fails_again_is_an_error():
     runner = runner_and_modules({"fail": "reset", "fail_at": (0, 0, 0), "fail_key": None})[1]
     with pytest.raises(RuntimeError, match="the scripted failure"):
         runner.sample(num_timesteps=4)
-
-
-class EveryThirdReset(ScriptedTeam):
-    """Its episodes have one step, and every third `reset` of a process raises."""
-
-    resets = 0
-
-    def __init__(self, config=None):
-        super().__init__({"lengths": [1]})
-
-    def reset(self, **kwargs):
-        EveryThirdReset.resets += 1
-        if EveryThirdReset.resets % 3 == 0:
-            raise RuntimeError("every third time")
-        return super().reset(**kwargs)
 
 
 def test_a_reset_that_fails_every_third_time(monkeypatch):
