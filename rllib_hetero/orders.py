@@ -48,7 +48,8 @@ def problem_with(
     """
     if isinstance(order, str) and order in rules:
         return None
-    if not isinstance(order, str) and set(order) == set(agents) and len(order) == len(agents):
+    listed = isinstance(order, list | tuple) and len(order) == len(agents)
+    if listed and all(agent in order for agent in agents):
         return None
     return (
         f"`{setting}` is {order!r}; use {', '.join(map(repr, rules))} or a list of all agents "

@@ -184,6 +184,21 @@ class ScriptedTeam(MultiAgentEnv):
         raise RuntimeError("the scripted failure")
 
 
+class EveryThirdReset(ScriptedTeam):
+    """Its episodes have one step, and every third `reset` of a process raises."""
+
+    resets = 0
+
+    def __init__(self, config=None):
+        super().__init__({"lengths": [1]})
+
+    def reset(self, **kwargs):
+        EveryThirdReset.resets += 1
+        if EveryThirdReset.resets % 3 == 0:
+            raise RuntimeError("every third time")
+        return super().reset(**kwargs)
+
+
 class Drift(MultiAgentEnv):
     """Two agents push a point towards a target; the same dynamics as `DriftBatch`."""
 

@@ -1,11 +1,13 @@
 """What becomes of every argument of a config's fluent methods: used, refused, or without meaning.
 
 RLlib's methods take arguments of its older stack, of offline learning and of other algorithms. One
-that would be accepted and change nothing is refused, unless it cannot mislead anybody.
+that would be accepted and change nothing is refused, unless it cannot mislead anybody; one that
+only RLlib's stock runner reads is refused where another samples.
 """
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -15,9 +17,12 @@ from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_hetero.algorithms.setting_types import problem_with_setting
+from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 
 OLD = "it is of RLlib's old API stack"
 OFFLINE = "teams are not trained on recorded data"
+IMPALA = "it is of IMPALA"
+NOT_COMPILED = "no part of a team's update is compiled"
 
 REFUSED: dict[str, dict[str, str]] = {
     "training": {
@@ -40,9 +45,25 @@ REFUSED: dict[str, dict[str, str]] = {
         "remote_worker_envs": "use more runners: config.env_runners(num_env_runners=...)",
         "preprocessor_pref": OLD,
         "exploration_config": "exploration is the algorithm's: config.training(...)",
+        "gym_env_vectorize_mode": "RLlib's stock runner steps a team's environments one by one, "
+        "and the team env runner those that are VectorTeamEnv as one",
+        "use_env_runner_state_server": IMPALA,
+        "env_runner_state_server_max_concurrency": IMPALA,
+    },
+    "framework": {
+        "torch_compile_learner": NOT_COMPILED,
+        "torch_compile_learner_what_to_compile": NOT_COMPILED,
+        "torch_compile_learner_dynamo_mode": NOT_COMPILED,
+        "torch_compile_learner_dynamo_backend": NOT_COMPILED,
+        "torch_compile_worker": "policies are not compiled",
+        "torch_compile_worker_dynamo_backend": "policies are not compiled",
+        "torch_compile_worker_dynamo_mode": "policies are not compiled",
+        "torch_ddp_kwargs": "learners sum their gradients without DDP",
+        "torch_skip_nan_gradients": "an update along a gradient that is not finite raises "
+        "NonFiniteUpdateError before its step",
     },
     "learners": {
-        "num_aggregator_actors_per_learner": "it is of IMPALA",
+        "num_aggregator_actors_per_learner": IMPALA,
         "add_default_connectors_to_learner_pipeline": "the learner needs them",
     },
     "multi_agent": {
@@ -70,19 +91,42 @@ REFUSED: dict[str, dict[str, str]] = {
         "enable_env_runner_and_connector_v2": "the old stack has no teams",
     },
     "offline_data": {"input_": OFFLINE, "output": "record in the environment, or by callbacks"},
+    "experimental": {
+        "_validate_config": "a team is read from its environment where settings are checked",
+        "_torch_grad_scaler_class": "losses are not scaled",
+        "_torch_lr_scheduler_classes": "use config.training(lr=[[0, 5e-4], [1_000_000, 0.0]])",
+    },
 }
 """Method to argument to the reason; they must keep their defaults."""
 
+OF_THE_STOCK_RUNNER: dict[str, frozenset[str]] = {
+    "environment": frozenset({"disable_env_checking"}),
+    "env_runners": frozenset({
+        "episode_lookback_horizon", "episodes_to_numpy",
+        "add_default_connectors_to_env_to_module_pipeline",
+        "add_default_connectors_to_module_to_env_pipeline",
+    }),
+}  # fmt: skip
+"""Method to those arguments that `MultiAgentEnvRunner` reads, and `TeamEnvRunner` does not."""
+
+NOT_OF_EVALUATION: dict[str, str] = {
+    **dict.fromkeys(("training", "learners", "checkpointing"), "an evaluation trains nothing"),
+    **dict.fromkeys(("multi_agent", "rl_module"), "the policies are the training's"),
+    "evaluation": "it belongs into config.evaluation(...) itself",
+}
+"""Method of RLlib's to why none of its arguments has a place in `evaluation_config`."""
+
+_SET_BY_EVALUATION = {
+    "num_env_runners": "use config.evaluation(evaluation_num_env_runners=...)",
+    "batch_mode": "it follows from config.evaluation(evaluation_duration_unit=...)",
+    "rollout_fragment_length": "it follows from config.evaluation(evaluation_duration=...)",
+}
+
 MEANINGLESS: dict[str, frozenset[str]] = {
-    "environment": frozenset({"disable_env_checking", "is_atari"}),
+    "environment": frozenset({"is_atari"}),
     "env_runners": frozenset({
         "use_worker_filter_stats", "update_worker_filter_stats", "remote_env_batch_wait_ms",
         "enable_tf1_exec_eagerly", "sampler_perf_stats_ema_coef",
-        # Of the stock runner.
-        "gym_env_vectorize_mode", "episode_lookback_horizon", "episodes_to_numpy",
-        "add_default_connectors_to_env_to_module_pipeline",
-        "add_default_connectors_to_module_to_env_pipeline",
-        "use_env_runner_state_server", "env_runner_state_server_max_concurrency",
     }),
     "framework": frozenset({
         "eager_tracing", "eager_max_retraces", "tf_session_args", "local_tf_session_args",
@@ -102,7 +146,8 @@ MEANINGLESS: dict[str, frozenset[str]] = {
         "max_num_offline_eval_runner_restarts", "offline_eval_runner_health_probe_timeout_s",
         "offline_eval_runner_restore_timeout_s",
     }),
-    "reporting": frozenset({"metrics_episode_collection_timeout_s"}),
+    # The gradients' norms are always logged.
+    "reporting": frozenset({"metrics_episode_collection_timeout_s", "log_gradients"}),
     "resources": frozenset({"_fake_gpus"}),
     "callbacks": frozenset({
         "on_evaluate_offline_start", "on_evaluate_offline_end", "on_offline_eval_runners_recreated",
@@ -123,7 +168,7 @@ MEANINGLESS: dict[str, frozenset[str]] = {
         "output_write_episodes", "offline_sampling",
     }),
     "experimental": frozenset({
-        "_validate_config", "_tf_policy_handles_more_than_one_loss", "_disable_preprocessor_api",
+        "_tf_policy_handles_more_than_one_loss", "_disable_preprocessor_api",
         "_disable_action_flattening", "_disable_initialize_loss_from_dummy_batch",
     }),
 }  # fmt: skip
@@ -145,12 +190,7 @@ USED: dict[str, frozenset[str]] = {
         "module_to_env_connector", "merge_env_runner_states", "broadcast_env_runner_states",
         "rollout_fragment_length", "batch_mode", "explore",
     }),
-    "framework": frozenset({
-        "framework", "torch_compile_learner", "torch_compile_learner_what_to_compile",
-        "torch_compile_learner_dynamo_mode", "torch_compile_learner_dynamo_backend",
-        "torch_compile_worker", "torch_compile_worker_dynamo_backend",
-        "torch_compile_worker_dynamo_mode", "torch_ddp_kwargs", "torch_skip_nan_gradients",
-    }),
+    "framework": frozenset({"framework"}),
     "learners": frozenset({
         "num_learners", "num_cpus_per_learner", "num_gpus_per_learner",
         "custom_resources_per_learner", "local_gpu_idx", "learner_class", "learner_connector",
@@ -169,7 +209,7 @@ USED: dict[str, frozenset[str]] = {
     "reporting": frozenset({
         "metrics_num_episodes_for_smoothing", "min_time_s_per_iteration",
         "min_train_timesteps_per_iteration", "min_sample_timesteps_per_iteration",
-        "log_gradients", "custom_stats_cls_lookup",
+        "custom_stats_cls_lookup",
     }),
     "resources": frozenset({
         "num_cpus_for_main_process", "custom_resources_for_main_process", "placement_strategy",
@@ -193,13 +233,11 @@ USED: dict[str, frozenset[str]] = {
     "python_environment": frozenset({
         "extra_python_environs_for_driver", "extra_python_environs_for_worker",
     }),
-    "experimental": frozenset({
-        "_use_msgpack_checkpoints", "_torch_grad_scaler_class", "_torch_lr_scheduler_classes",
-    }),
+    "experimental": frozenset({"_use_msgpack_checkpoints"}),
 }  # fmt: skip
 """Method to those arguments that do what RLlib says. Arguments of our own are used, all of them."""
 
-METHODS = tuple(dict.fromkeys([*USED, *REFUSED, *MEANINGLESS]))
+METHODS = tuple(dict.fromkeys([*USED, *REFUSED, *OF_THE_STOCK_RUNNER, *MEANINGLESS]))
 """RLlib's fluent methods. Families add some of their own, which need not be named here."""
 
 
@@ -254,8 +292,11 @@ def value_of(config: AlgorithmConfig, name: str) -> Any:
 
 
 def _place_of(config: AlgorithmConfig, name: str) -> str | None:
-    places = (name, f"_{name}", f"callbacks_{name}", f"{name}_str")
-    return next((place for place in places if place in vars(config)), None)
+    return next((place for place in _places(name) if place in vars(config)), None)
+
+
+def _places(name: str) -> tuple[str, ...]:
+    return (name, f"_{name}", f"callbacks_{name}", f"{name}_str")
 
 
 def check_arguments(config: Any) -> None:
@@ -267,24 +308,99 @@ def check_arguments(config: Any) -> None:
         ValueError: The first that is not, with the call that mends it.
     """
     default = type(config)()
-    for method, name, annotation, ours in arguments_of(type(config)):
-        value, before = value_of(config, name), value_of(default, name)
-        if value is before or _equal(value, before):
-            continue
+    for argument in arguments_of(type(config)):
+        name = argument.name
+        value = value_of(config, name)
         if isinstance(value, np.generic):  # RLlib takes Python's numbers only.
             value = value.item()
             setattr(config, _place_of(config, name) or name, value)
-        why = REFUSED.get(method, {}).get(name)
-        if why is not None and not ours:
+        check_argument(argument, value, value_of(default, name), config.env_runner_cls)
+
+
+def check_argument(
+    argument: Argument, value: Any, default: Any, runner: Any, call: str | None = None
+) -> None:
+    """Raises unless a setting is its default, or used, of its type and in its range.
+
+    Args:
+        argument: Whose value it is.
+        value: What it is set to.
+        default: What it is where nobody sets it.
+        runner: The class of the env runner.
+        call: How it is set, with "{}" for the value; by its own fluent method if None.
+
+    Raises:
+        ValueError: With the call that mends it.
+    """
+    method, name, annotation, ours = argument
+    if value is default or _equal(value, default):
+        return
+    call = call or f"config.{method}({name}={{}})"
+    why = None if ours else _why_refused(method, name, runner)
+    if why is not None:
+        raise ValueError(
+            f"{call.replace('{}', in_short(value))} would change nothing: {why}. Leave it out."
+        )
+    problem = problem_with_setting(name, value, annotation, ours=ours)
+    if problem is not None:
+        raise ValueError(
+            f"`{name}` is {in_short(value)}, but {problem} (it is of type {type(value).__name__}). "
+            f"Mend it with {call.replace('{}', '...')}."
+        )
+
+
+def check_evaluation_arguments(config: Any) -> None:
+    """Raises unless `evaluation_config` holds settings that an evaluation reads, and good ones.
+
+    Raises:
+        ValueError: The first that is not, with the call that mends it.
+    """
+    given = config.evaluation_config
+    if isinstance(given, AlgorithmConfig):
+        try:
+            check_arguments(given)
+        except ValueError as problem:
+            raise ValueError(f"In config.evaluation(evaluation_config=...): {problem}") from None
+        return
+    default = type(config)()
+    by_key = {key: a for a in arguments_of(type(config)) for key in _places(a.name)}
+    runner = (given or {}).get("env_runner_cls", config.env_runner_cls)
+    for key, value in (given or {}).items():
+        name = config._translate_special_keys(key, warn_deprecated=False)
+        if name not in by_key and name not in vars(default):
+            near = difflib.get_close_matches(str(key), map(str, by_key), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"config.{method}({name}={value!r}) would change nothing: {why}. Leave it out."
+                f"config.evaluation(evaluation_config={{{key!r}: ...}}) would change nothing: "
+                f"there is no such setting.{hint}"
             )
-        problem = problem_with_setting(name, value, annotation, ours=ours)
-        if problem is not None:
+        if name not in by_key:
+            continue
+        call = f"config.evaluation(evaluation_config={{{key!r}: {{}}}})"
+        why = None if by_key[name].ours else NOT_OF_EVALUATION.get(by_key[name].method)
+        why = _SET_BY_EVALUATION.get(key, why)
+        if why is not None:
             raise ValueError(
-                f"`{name}` is {value!r}, but {problem} (it is of type {type(value).__name__}). "
-                f"Mend it with config.{method}({name}=...)."
+                f"{call.replace('{}', in_short(value))} would change nothing: {why}. Leave it out."
             )
+        check_argument(by_key[name], value, value_of(default, name), runner, call)
+
+
+def in_short(value: Any) -> str:
+    """A value on one line, at most 200 characters long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _why_refused(method: str, name: str, runner: Any) -> str | None:
+    why = REFUSED.get(method, {}).get(name)
+    of_the_stock_runner = name in OF_THE_STOCK_RUNNER.get(method, ())
+    if of_the_stock_runner and isinstance(runner, type) and issubclass(runner, TeamEnvRunner):
+        why = (
+            "only RLlib's stock runner reads it, "
+            "config.env_runners(env_runner_cls=MultiAgentEnvRunner)"
+        )
+    return why
 
 
 def _equal(value: Any, before: Any) -> bool:

@@ -22,17 +22,17 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from typing_extensions import Self
 
-from rllib_hetero.algorithms.arguments import check_arguments
+from rllib_hetero.algorithms.arguments import check_arguments, check_evaluation_arguments
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.checkpoint import connectors_of
 from rllib_hetero.algorithms.evaluation import check_evaluation_team
+from rllib_hetero.algorithms.model_settings import check_model_config
+from rllib_hetero.algorithms.setting_types import NumberOrSchedule
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import ENVIRONMENTS, register_environments
 from rllib_hetero.errors import TeamError
 from rllib_hetero.learners.clipping import GRAD_CLIP_BY
 from rllib_hetero.modules.context import CONTEXT_SIZE
-from rllib_hetero.modules.memory import check_recurrent
-from rllib_hetero.modules.networks import check_layer_norm
 from rllib_hetero.runners.env_creator import make_env
 from rllib_hetero.runners.returned import check_is_team_env
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
@@ -89,7 +89,7 @@ class TeamConfig(AlgorithmConfig):
         self.parameter_sharing: ParameterSharing = "none"
         self.agent_index = True
         self.env_timeout_s: float | None = None
-        self.critic_lr: Any = None
+        self.critic_lr: NumberOrSchedule | None = None
         self.adam_epsilon = 1e-5
         self.update_order_seed: int | None = None
         # Read from the environment by validate().
@@ -101,7 +101,7 @@ class TeamConfig(AlgorithmConfig):
     def training(
         self,
         *,
-        critic_lr: Any = NotProvided,
+        critic_lr: NumberOrSchedule | None = NotProvided,
         adam_epsilon: float = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -196,6 +196,7 @@ class TeamConfig(AlgorithmConfig):
     def validate(self) -> None:
         if not self.in_evaluation:
             check_arguments(self)
+            check_evaluation_arguments(self)
             self._refuse_specs_that_say_more()
             self._resolve_layout()
             self._resolve_evaluation()
@@ -224,6 +225,11 @@ class TeamConfig(AlgorithmConfig):
                 "config.training(grad_clip_by=...)."
             )
         self._validate_num_learners()
+
+    @override(AlgorithmConfig)
+    def _value_error(self, errmsg: str) -> None:
+        """Raises. RLlib's own would advise to go on unchecked, without a team."""
+        raise ValueError(errmsg)
 
     def _refuse_specs_that_say_more(self) -> None:
         for name, spec in self.policies.items() if isinstance(self.policies, dict) else ():
@@ -413,6 +419,13 @@ class TeamConfig(AlgorithmConfig):
         return self.parameter_sharing
 
     def _sharing_from_policies(self, team: Team) -> dict[str, list]:
+        if self.policy_mapping_fn is AlgorithmConfig.DEFAULT_POLICY_MAPPING_FN:
+            raise TeamError(
+                "`policy_mapping_fn` is not set, and where `parameter_sharing` is None, as it is "
+                "beside `policies`, nothing else says who has which module: use "
+                "config.multi_agent(policies=..., policy_mapping_fn=...), or "
+                "config.multi_agent(parameter_sharing='none') for a module of each agent's own."
+            )
         groups: dict[str, list] = {}
         for agent in team.agents:
             try:
@@ -516,42 +529,21 @@ class TeamConfig(AlgorithmConfig):
             )
 
     def _validate_model_config(self) -> None:
-        if not (isinstance(self.max_seq_len, int) and self.max_seq_len >= 1):
-            self._value_error(
-                f"`max_seq_len` must be an integer of at least 1, got {self.max_seq_len!r}. Set it "
-                "with config.rl_module(model_config={'max_seq_len': 10})."
-            )
         if self._rl_module_spec is not None:
+            # Modules of a user's own have keys of their own, and the batch has sequences.
+            if not (isinstance(self.max_seq_len, int) and self.max_seq_len >= 1):
+                self._value_error(
+                    f"`max_seq_len` must be an integer of at least 1, got {self.max_seq_len!r}. "
+                    "Set it with config.rl_module(model_config={'max_seq_len': 10})."
+                )
             return
-        given = set(self._given_model_config())
-        unknown = given - set(self.model_defaults)
-        if unknown:
-            self._value_error(
-                f"Unknown keys {sorted(unknown)} in config.rl_module(model_config=...). The "
-                f"default modules read {sorted(self.model_defaults)}."
-            )
+        given = self._given_model_config()
+        check_model_config(given, self.model_defaults)
         if "action_projection" in given and not self.autoregressive:
             self._value_error(
                 "`action_projection` is for agents that act in sequence (BPPO, ARMAPPO): remove it "
                 "from config.rl_module(model_config={...})."
             )
-        model = dict(self.model_defaults) | self.model_config
-        # None stands for another key's value.
-        for key in (k for k in model if k.endswith("hidden_sizes") and model[k] is not None):
-            sizes = model[key]
-            if not isinstance(sizes, list | tuple) or not all(
-                isinstance(n, int | np.integer) and not isinstance(n, bool) and n > 0 for n in sizes
-            ):
-                self._value_error(
-                    f"`{key}` is {sizes!r}, but must be a list of whole numbers above 0. Mend it "
-                    f"with config.rl_module(model_config={{{key!r}: [128, 128]}})."
-                )
-        try:
-            check_layer_norm(model["layer_norm"])
-            for key in {"recurrent", "critic_recurrent"} & set(self.model_defaults):
-                check_recurrent(model, key)
-        except ValueError as error:
-            self._value_error(str(error))
 
     @property
     def max_seq_len(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray._common.deprecation import DEPRECATED_VALUE
 
+from rllib_hetero.algorithms.arguments import arguments_of, check_argument, value_of
 from rllib_hetero.cli.ending import InputError
 from rllib_hetero.envs import ENVIRONMENTS
 
@@ -67,23 +68,31 @@ def keys_of(config_class: type, section: str) -> list[str]:
 
 
 def check(config_class: type, settings: Mapping[str, Any]) -> None:
-    """Refuses what the config does not know, and what text cannot say.
+    """Refuses what the config does not know, what text cannot say, and what has a wrong type.
+
+    The config's methods would take some values apart before any of their settings is checked.
 
     Raises:
-        InputError: It names the nearest valid name.
+        InputError: It names the nearest valid name, or the setting.
     """
+    default = config_class()
     for section, values in settings.items():
         if section not in SECTIONS:
             raise InputError(f"there is no section {section!r}; {nearest(section, SECTIONS)}")
         if not isinstance(values, Mapping):
             raise InputError(f"the section {section!r} must hold `key: value` lines")
         valid = keys_of(config_class, section)
+        arguments = {a.name: a for a in arguments_of(config_class, (section,))}
         for key, value in values.items():
             _check_key(config_class, section, str(key), valid)
             if key == "env":
                 _check_env(value)
             if key == "evaluation_config":
                 _check_evaluation_config(config_class, value)
+            try:
+                check_argument(arguments[key], value, value_of(default, key), runner=None)
+            except ValueError as problem:
+                raise InputError(str(problem)) from None
 
 
 def _check_key(config_class: type, section: str, key: str, valid: list[str]) -> None:
@@ -100,7 +109,7 @@ def _check_key(config_class: type, section: str, key: str, valid: list[str]) -> 
 
 
 def _check_env(name: Any) -> None:
-    if name not in ENVIRONMENTS:
+    if not isinstance(name, str) or name not in ENVIRONMENTS:
         raise InputError(
             f"there is no environment {name!r}; {nearest(str(name), ENVIRONMENTS)} One of your own "
             "is named on the command line (--env module:Class) or in a Python config file."

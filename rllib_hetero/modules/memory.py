@@ -88,9 +88,9 @@ def memory_from(model: Mapping[str, Any], key: str, in_size: int) -> Memory | No
 def check_recurrent(model: Mapping[str, Any], key: str) -> None:
     """Raises ValueError if `model[key]` names no kind of memory, or its size is too small."""
     kind, size = model[key], model["recurrent_size"]
-    if kind is not None and kind not in _LAYERS:
+    if kind is not None and not (isinstance(kind, str) and kind in _LAYERS):
         raise ValueError(
-            f"Unknown kind of memory {kind!r}; None, 'gru' or 'lstm' goes into "
+            f"`{key}` is {kind!r}, an unknown kind of memory; None, 'gru' or 'lstm' goes into "
             f"config.rl_module(model_config={{'{key}': ...}})."
         )
     if size is not None and not (isinstance(size, int) and size > 0):

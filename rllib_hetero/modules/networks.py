@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
     "tanh": nn.Tanh,
@@ -15,6 +15,7 @@ _ACTIVATIONS = {
     "selu": nn.SELU,
     "hardswish": nn.Hardswish,
 }
+"""By the name that a `model_config` gives."""
 
 NORMALIZED_FROM = 7
 """The smallest input that `layer_norm=True` normalises."""
@@ -62,32 +63,44 @@ def mlp(
     if last_activation is not None:
         activations[-1:] = [last_activation]
     for name in activations:
-        if name not in _ACTIVATIONS:
+        if name not in ACTIVATIONS:
             raise ValueError(
-                f"Unknown activation {name!r}; one of {sorted(_ACTIVATIONS)} goes into "
+                f"Unknown activation {name!r}; one of {sorted(ACTIVATIONS)} goes into "
                 "config.rl_module(model_config={'activation': ...})."
             )
-    if not hidden_sizes:
-        raise ValueError(
-            "At least one hidden layer is needed: "
-            "config.rl_module(model_config={'hidden_sizes': [128, 128]})."
-        )
     check_layer_norm(layer_norm)
-    if layer_norm and min(hidden_sizes) < 3:
-        raise ValueError(
-            f"LayerNorm leaves nothing of 1 unit, and of 2 a sign; the hidden sizes are "
-            f"{list(hidden_sizes)}. Raise them, or leave it out: "
-            "config.rl_module(model_config={'layer_norm': False})."
-        )
+    check_hidden_sizes(hidden_sizes, layer_norm)
     on_input = layer_norm == "all" or (layer_norm is True and in_size >= NORMALIZED_FROM)
     layers: list[nn.Module] = [nn.LayerNorm(in_size)] if on_input else []
     for size, name in zip(hidden_sizes, activations, strict=True):
         layer = linear(in_size, size, _gain(name)) if orthogonal else nn.Linear(in_size, size)
-        layers += [layer, _ACTIVATIONS[name]()]
+        layers += [layer, ACTIVATIONS[name]()]
         if layer_norm:
             layers.append(nn.LayerNorm(size))
         in_size = size
     return nn.Sequential(*layers)
+
+
+def check_hidden_sizes(
+    sizes: Sequence[int], layer_norm: bool | str, key: str = "hidden_sizes"
+) -> None:
+    """Raises ValueError if there is no layer, or one that is too small for LayerNorm.
+
+    Args:
+        sizes: Of the hidden layers.
+        layer_norm: Where there is LayerNorm, see `mlp`.
+        key: Of the `model_config` that they are given by.
+    """
+    if not sizes:
+        raise ValueError(
+            "At least one hidden layer is needed: "
+            f"config.rl_module(model_config={{{key!r}: [128, 128]}})."
+        )
+    if layer_norm and min(sizes) < 3:
+        raise ValueError(
+            f"LayerNorm leaves nothing of 1 unit, and of 2 a sign; `{key}` are {list(sizes)}. "
+            "Raise them, or leave it out: config.rl_module(model_config={'layer_norm': False})."
+        )
 
 
 def check_layer_norm(layer_norm: bool | str) -> None:

@@ -1,5 +1,11 @@
 """The order of agents is the checkpoint's, whatever order an environment lists them in later."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import runner_toys as toys
 from runner_toys import DriftBatch, ScriptedTeam
@@ -72,6 +78,27 @@ def test_a_restored_run_goes_on_with_the_agents_it_had(ray_local, tmp_path, anot
         fresh.stop()
     for x in (algo, restored):
         x.stop()
+
+
+@pytest.mark.slow
+def test_a_process_that_hashes_otherwise_acts_as_the_one_that_trained(tmp_path):
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+
+    def told(what, seed):
+        ended = subprocess.run(
+            [sys.executable, "-c", f"import hashed_team as t; t.main({what!r}, {str(tmp_path)!r})"],
+            env={**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout.splitlines()[-1])
+
+    (order, actions), (another_order, same_actions) = told("train", 1), told("restore", 2)
+    assert order != another_order and set(order) == set(another_order)
+    assert len(actions) == 5 and same_actions == actions
+    first = actions[0]
+    assert first["north"] != first["south"]  # what they see is alike: the index is read
 
 
 def test_a_checkpoint_of_other_agents_is_refused(ray_local, tmp_path):

@@ -7,21 +7,27 @@ import numpy as np
 import pytest
 import ray
 import runner_toys as toys
+import torch
+from off_policy_toys import off_policy_config
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.policy.policy import PolicySpec
 
 from rllib_hetero import ALGORITHMS, HAPPOConfig, HATD3Config, HATRPOConfig, TeamError
 from rllib_hetero.algorithms.arguments import (
     MEANINGLESS,
     METHODS,
+    OF_THE_STOCK_RUNNER,
     REFUSED,
     USED,
     arguments_of,
     value_of,
 )
+from rllib_hetero.algorithms.resources import check_gpus
 
-TABLES = (USED, REFUSED, MEANINGLESS)
+TABLES = (USED, REFUSED, OF_THE_STOCK_RUNNER, MEANINGLESS)
 
 
 def fluent_methods(config_class):
@@ -77,6 +83,11 @@ REFUSED_CASES = [
     if (method, name) != ("environment", "env")
 ]
 ANOTHER = {
+    "gym_env_vectorize_mode": "async",
+    "torch_compile_learner_what_to_compile": "complete_update",
+    "torch_compile_learner_dynamo_mode": "reduce-overhead",
+    "torch_compile_worker_dynamo_mode": "reduce-overhead",
+    "torch_ddp_kwargs": {"static_graph": True},
     "count_steps_by": "agent_steps",
     "observation_filter": "MeanStdFilter",
     "observation_space": toys.ACTIONS["box"],
@@ -104,6 +115,47 @@ def test_what_would_be_ignored_is_refused(no_actors, method, name):
     getattr(config, method)(**{name: another})
     with pytest.raises(ValueError, match=rf"config\.{method}\({name}=.*would change nothing: "):
         config.build_algo()
+
+
+OF_ANOTHER_RUNNER = [
+    ("environment", "disable_env_checking", True),
+    ("env_runners", "episode_lookback_horizon", 3),
+    ("env_runners", "episodes_to_numpy", False),
+    ("env_runners", "add_default_connectors_to_env_to_module_pipeline", False),
+    ("env_runners", "add_default_connectors_to_module_to_env_pipeline", False),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "value"), OF_ANOTHER_RUNNER)
+def test_what_only_the_stock_runner_reads(no_actors, method, name, value):
+    config = happo()
+    getattr(config, method)(**{name: value})
+    config.copy(copy_frozen=False).env_runners(env_runner_cls=MultiAgentEnvRunner).validate()
+    with pytest.raises(ValueError, match=rf"\({name}=.*stock runner.*=MultiAgentEnvRunner"):
+        config.build_algo()
+
+
+def test_every_argument_of_the_stock_runner_is_tried():
+    there = {(m, name) for m, names in OF_THE_STOCK_RUNNER.items() for name in names}
+    assert there == {(m, name) for m, name, _ in OF_ANOTHER_RUNNER}
+
+
+@pytest.mark.parametrize(
+    "config", [happo, lambda: off_policy_config(HATD3Config)], ids=["on-policy", "off-policy"]
+)
+def test_rllibs_own_update_is_made_for_no_team(ray_local, monkeypatch, config):
+    """Why its settings are refused: set behind the check's back, nothing reads them."""
+    used = []
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: used.append("compile"))
+    monkeypatch.setattr(TorchLearner, "apply_gradients", lambda *_: used.append("apply"))
+    monkeypatch.setattr(TorchLearner, "_uncompiled_update", lambda *_: used.append("update"))
+    monkeypatch.setattr("rllib_hetero.algorithms.team_config.check_arguments", lambda _: None)
+    config = config().framework(torch_compile_learner=True, torch_compile_worker=True)
+    config.experimental(_torch_grad_scaler_class=lambda: used.append("scaler"))
+    algo = config.build_algo()
+    results = [algo.train() for _ in range(3)]
+    algo.stop()
+    assert used == [] and "gradient_norm" in str(results)
 
 
 # ---- types and ranges -------------------------------------------------------------------------
@@ -150,8 +202,6 @@ def test_types_and_ranges(no_actors, method, name, value):
 @pytest.mark.parametrize("sizes", [[0], [], "x", [8.5], [True]])
 @pytest.mark.parametrize("key", ["hidden_sizes", "critic_hidden_sizes"])
 def test_sizes_of_layers(no_actors, sizes, key):
-    if sizes == [] or key not in HAPPOConfig.model_defaults:
-        pytest.skip("no layers are allowed; not every algorithm has both")
     with pytest.raises(ValueError, match=rf"`{key}` is .*whole numbers above 0.*model_config="):
         happo().rl_module(model_config={key: sizes}).build_algo()
 
@@ -163,11 +213,67 @@ def test_numbers_of_numpy_are_numbers():
     ).validate()
 
 
+def test_what_an_environment_is_told_is_its_own():
+    happo(env_config={"lengths": [5], "value": math.nan, "most": math.inf, "key": 2**70}).validate()
+
+
 def test_gpus_that_are_not_there(ray_local):
     config = happo().learners(num_learners=1, num_gpus_per_learner=1)
     with pytest.raises(TeamError, match=r"num_gpus_per_learner=1\): this Ray cluster has no GPU"):
         config.build_algo()
     assert not ray.cluster_resources().get("GPU")
+
+
+def test_a_gpu_that_this_process_has_not(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(TeamError, match=r"num_gpus_per_learner=0.5\): the learner is in this"):
+        check_gpus(happo().learners(num_gpus_per_learner=0.5))
+
+
+# ---- evaluation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"explore": "x"}, r"`explore` is 'x', but must be True or False .*'explore': ..."),
+        ({"num_envs_per_env_runner": 0}, r"must be at least 1 .*'num_envs_per_env_runner': ..."),
+        ({"env_config": 3}, r"`env_config` is 3, but must be a dict .*'env_config': ..."),
+        ({"seed": math.nan}, r"`seed` is nan, but must be a whole number"),
+        ({"env_timeout_s": "x"}, r"`env_timeout_s` is 'x', but must be a number or None"),
+        ({"compress_observations": True}, r"'compress_observations': True.*would change nothing"),
+        ({"episodes_to_numpy": False}, r"'episodes_to_numpy': False.*only RLlib's stock runner"),
+        ({"lr": 1e-3}, r"'lr': 0.001.*would change nothing: an evaluation trains nothing"),
+        ({"model_config": {}}, r"would change nothing: the policies are the training's"),
+        ({"evaluation_duration": 3}, r"would change nothing: .*config\.evaluation\(...\) itself"),
+        ({"num_env_runners": 2}, r"config\.evaluation\(evaluation_num_env_runners=...\)"),
+        ({"explor": True}, r"no such setting. Did you mean 'explore'"),
+        ({3: True}, r"no such setting"),
+        (HAPPOConfig().env_runners(explore="x"), r"`explore` is 'x', but must be True or False"),
+    ],
+)
+def test_settings_of_the_evaluation(no_actors, given, message):
+    config = happo().evaluation(evaluation_interval=1)
+    config.evaluation_config = given  # a dict's numbers as keys do not get through RLlib's method
+    with pytest.raises(ValueError, match=rf"(?=.*evaluation\(evaluation_config=).*{message}"):
+        config.build_algo()
+
+
+def test_settings_that_an_evaluation_has_of_its_own():
+    config = happo().evaluation(
+        evaluation_interval=1,
+        evaluation_config={
+            "explore": True,
+            "env_config": {"lengths": [3]},
+            "num_envs_per_env_runner": 3,
+            "env_runner_cls": MultiAgentEnvRunner,
+            "episodes_to_numpy": False,
+            "env_timeout_s": None,
+            "callbacks_on_episode_end": print,
+            "seed": 5,
+        },
+    )
+    config.validate()
 
 
 # ---- modules of their own ---------------------------------------------------------------------

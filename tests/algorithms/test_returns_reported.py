@@ -40,23 +40,38 @@ def test_it_is_repeated_until_episodes_end(ray_local, tmp_path):
         x.stop()
 
 
-def test_it_is_of_one_iteration(ray_local):
-    algo = config(5).build_algo()
-    returns = []
-    algo.env_runner._finished.add = lambda envs, tally, _: returns.extend(tally.team_returns(envs))
-    algo.train()
+def test_it_is_of_the_latest_episodes(ray_local):
+    """Of those of an iteration alone, where the window holds no more."""
+    algo = config(5).reporting(metrics_num_episodes_for_smoothing=4).build_algo()
+    ended = []
+    add = algo.env_runner._finished.add
+
+    def seen(envs, tally, metrics):
+        ended.extend(tally.team_returns(envs).tolist())
+        add(envs, tally, metrics)
+
+    algo.env_runner._finished.add = seen
+    for iteration in range(1, 4):
+        result = algo.train()["env_runners"]
+        assert len(ended) == 4 * iteration
+        own = ended[-4:]
+        assert result["episode_return_mean"] == pytest.approx(np.mean(own))
+        assert result["episode_return_min"] == pytest.approx(min(own))
+        assert result["episode_return_max"] == pytest.approx(max(own))
+        assert result["num_episodes"] == 4
+    assert len(set(ended)) == len(ended)  # no iteration's numbers could stand for another's
     algo.stop()
-    assert len(returns) == 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "scheduler",
     [
-        lambda: ASHAScheduler(time_attr="training_iteration", grace_period=1, max_t=4),
+        lambda: ASHAScheduler(time_attr="training_iteration", grace_period=1, max_t=6),
         lambda: PopulationBasedTraining(
             time_attr="training_iteration",
-            perturbation_interval=1,
+            # A trial that takes another's weights begins new episodes: here after it has ended one.
+            perturbation_interval=3,
             hyperparam_mutations={"lr": [1e-3, 1e-4]},
         ),
     ],
@@ -68,10 +83,10 @@ def test_schedulers_take_it(ray_local, tmp_path, scheduler):
         "HAPPO",
         param_space=config_,
         tune_config=tune.TuneConfig(
-            metric=METRIC, mode="max", num_samples=3, scheduler=scheduler()
+            metric=METRIC, mode="max", num_samples=2, scheduler=scheduler()
         ),
         run_config=tune.RunConfig(
-            stop={"training_iteration": 4}, storage_path=str(tmp_path), verbose=0
+            stop={"training_iteration": 6}, storage_path=str(tmp_path), verbose=0
         ),
     ).fit()
     assert not results.errors

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import runner_toys as toys
 from ray.rllib.core import Columns
-from runner_toys import ScriptedTeam
+from runner_toys import EveryThirdReset, ScriptedTeam
 
-from rllib_hetero import HAPPOConfig
+from rllib_hetero import HAPPOConfig, TeamError
 from rllib_hetero.team import CRITIC
 
 
@@ -130,6 +130,33 @@ def test_a_reset_that_fails_again_is_an_error():
     runner = runner_and_modules({"fail": "reset", "fail_at": (0, 0, 0), "fail_key": None})[1]
     with pytest.raises(RuntimeError, match="the scripted failure"):
         runner.sample(num_timesteps=4)
+
+
+def test_a_reset_that_fails_every_third_time(monkeypatch):
+    """Each time, the environment is made anew, and the rollout is whole."""
+    monkeypatch.setattr(EveryThirdReset, "resets", 0)
+    config = toys.small(HAPPOConfig(), EveryThirdReset)
+    config.fault_tolerance(restart_failed_sub_environments=True)
+    runner = toys.make_runner(config)
+    (f,) = runner.sample(num_timesteps=20)
+    assert f.valid.all() and f.truncated.all() and f.problem is None
+    # Two at the start, then two of every step: 22 that went well, and one failed for two of them.
+    assert (EveryThirdReset.resets, failures_of(runner)) == (32, 10)
+
+
+@pytest.mark.slow
+def test_one_that_is_not_made_anew_ends_a_training_that_gets_no_steps(ray_local):
+    """Its runners are, until it is certain that this would go on for ever."""
+    config = toys.small(HAPPOConfig(), EveryThirdReset).env_runners(num_env_runners=1)
+    algo = config.fault_tolerance(delay_between_env_runner_restarts_s=0).build_algo()
+    iterations = 0
+    with pytest.raises(TeamError, match=r"restarted 5 times.*restart_failed_sub_environments=True"):
+        for _ in range(100):
+            steps = algo.train()["env_runners"].get("num_env_steps_sampled_lifetime", 0)
+            assert steps == 0
+            iterations += 1
+    assert iterations >= 5
+    algo.stop()
 
 
 def test_training_goes_on(ray_local):

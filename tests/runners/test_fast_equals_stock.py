@@ -28,7 +28,7 @@ def build(env, env_config, *, num_envs=2, sharing="none", **settings):
         .training(gamma=0.9)
         .update_from_dict(settings)
         # RLlib's checks make a step with any action, which masked environments refuse.
-        .environment(disable_env_checking="masked" in env_config)
+        .environment(disable_env_checking="masked" in env_config and bool(kwargs))
         for kwargs in ({}, {"env_runner_cls": MultiAgentEnvRunner})
     ]
     modules = toys.make_modules(configs[0])

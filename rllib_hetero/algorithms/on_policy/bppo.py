@@ -25,6 +25,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.autoregressive import AutoregressiveConfig
+from rllib_hetero.algorithms.setting_types import NumberOrSchedule
 from rllib_hetero.functional import finite, finite_exp
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
@@ -72,7 +73,7 @@ class BPPOConfig(AutoregressiveConfig):
         super().__init__(algo_class=algo_class or BPPO)
         self.update_scheme = "sequential"
         self.peer_coeff = 1.0
-        self.gumbel_temperature: Any = 1.0
+        self.gumbel_temperature: NumberOrSchedule = 1.0
 
     @override(AutoregressiveConfig)
     def training(
@@ -80,7 +81,7 @@ class BPPOConfig(AutoregressiveConfig):
         *,
         update_scheme: str = NotProvided,
         peer_coeff: float = NotProvided,
-        gumbel_temperature: Any = NotProvided,
+        gumbel_temperature: NumberOrSchedule = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings; see `AutoregressiveConfig.training` for the others.
