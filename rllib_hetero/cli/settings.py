@@ -26,6 +26,8 @@ SECTIONS = (
     "training",
     "multi_agent",
     "learners",
+    "consensus",
+    "other_agents",
     "rl_module",
     "evaluation",
     "fault_tolerance",
@@ -35,6 +37,7 @@ SECTIONS = (
     "framework",
     "resources",
 )
+"""All that there are; families have some of their own."""
 
 NEEDS_PYTHON = frozenset({
     "action_space", "custom_evaluation_function", "custom_stats_cls_lookup", "env_runner_cls",
@@ -79,6 +82,8 @@ def check(config_class: type, settings: Mapping[str, Any]) -> None:
     for section, values in settings.items():
         if section not in SECTIONS:
             raise InputError(f"there is no section {section!r}; {nearest(section, SECTIONS)}")
+        if not hasattr(config_class, section):
+            raise InputError(f"{config_class.__name__} has no section {section!r}.")
         if not isinstance(values, Mapping):
             raise InputError(f"the section {section!r} must hold `key: value` lines")
         valid = keys_of(config_class, section)

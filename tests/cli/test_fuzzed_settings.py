@@ -8,7 +8,7 @@ import pytest
 
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.algorithms.arguments import arguments_of
-from rllib_hetero.cli.command_line import main
+from rllib_hetero.cli import main
 from rllib_hetero.cli.ending import BAD_INPUT, InputError
 from rllib_hetero.cli.request import make_config
 from rllib_hetero.cli.settings import SECTIONS, keys_of
