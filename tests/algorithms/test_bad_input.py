@@ -264,7 +264,7 @@ BAD_SETTINGS = {
     **{
         f"unknown {key}": (
             lambda key=key: happo().rl_module(model_config={key: "rnn"}),
-            rf"Unknown kind of memory 'rnn'; None, 'gru' or 'lstm'.*"
+            rf"`{key}` is 'rnn', an unknown kind of memory; None, 'gru' or 'lstm'.*"
             rf"config\.rl_module\(model_config=\{{'{key}'",
         )
         for key in ("recurrent", "critic_recurrent")
@@ -272,7 +272,7 @@ BAD_SETTINGS = {
     **{
         f"recurrent_size = {size!r}": (
             lambda size=size: happo().rl_module(model_config={"recurrent_size": size}),
-            rf"positive integer or None, got {size!r}.*"
+            rf"`recurrent_size` is {size!r}, but must be a whole number from 1.*, or None.*"
             r"config\.rl_module\(model_config=\{'recurrent_size'",
         )
         for size in (0, -1, 2.5)
@@ -280,7 +280,7 @@ BAD_SETTINGS = {
     **{
         f"max_seq_len = {length!r}": (
             lambda length=length: happo().rl_module(model_config={"max_seq_len": length}),
-            rf"`max_seq_len` must be an integer of at least 1, got {length!r}.*"
+            rf"`max_seq_len` is {length!r}, but must be a whole number from 1.*"
             r"config\.rl_module\(model_config=\{'max_seq_len'",
         )
         for length in (0, 2.5, None)
