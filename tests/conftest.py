@@ -67,14 +67,22 @@ def ray_local():
     os.environ["RAY_AUTH_MODE"] = "disabled"
     # Directly below /tmp: Ray's sockets live there, and their paths must be short.
     folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=200_000_000,
-        _temp_dir=folder,
-    )
+    for last in (False, False, True):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=4,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=200_000_000,
+                _temp_dir=folder,
+            )
+            break
+        except Exception as problem:
+            # Ray allows itself 30 seconds, and a busy machine may take longer.
+            if last or "timed out during startup" not in str(problem):
+                raise
+            ray.shutdown()
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
