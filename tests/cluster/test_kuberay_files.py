@@ -1,6 +1,5 @@
 """KubeRay's files: the schema of its CRDs, the operator's own rules, Ray's autoscaler."""
 
-import argparse
 import copy
 import json
 import os
@@ -11,6 +10,9 @@ import jsonschema
 import kuberay_rules
 import pytest
 from files import CLUSTER, DOCKERFILE, ROOT, cluster_of, ray_document
+
+from rllib_hetero.cli.request import make_config
+from rllib_hetero_cli.parser import make_parser
 
 FILES = ["raycluster.yaml", "rayjob.yaml"]
 SCHEMAS = {"RayCluster": "rayclusters.v1.json", "RayJob": "rayjobs.v1.json"}
@@ -219,13 +221,8 @@ def test_an_idle_cluster_costs_its_head_only(name):
 
 def entrypoint_config(job):
     """The config that the job's command trains with, through the command line's own code."""
-    train = pytest.importorskip("rllib_hetero.cli.train")
-    from rllib_hetero.cli.request import make_config
-
     _, _, *arguments = shlex.split(job["spec"]["entrypoint"])
-    parser = argparse.ArgumentParser()
-    train.add_to(parser.add_subparsers())
-    return make_config(parser.parse_args(["train", *arguments]))
+    return make_config(make_parser().parse_args(["train", *arguments]))
 
 
 def test_the_jobs_command_is_valid_and_fits_the_cluster():
