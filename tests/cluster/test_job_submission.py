@@ -45,7 +45,7 @@ def head():
 def checkout(tmp_path_factory):
     """What jobs need of the checkout, and an environment that is not in the package."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("cluster", "rllib_hetero", "tuned_examples"):
+    for name in ("cluster", "rllib_hetero", "rllib_hetero_cli", "tuned_examples"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for path in (ROOT / "tests" / "toys.py", Path(__file__).parent / "held_team.py"):
