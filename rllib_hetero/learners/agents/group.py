@@ -38,7 +38,7 @@ class AgentLearnerGroup(LearnerGroup):
         seat_class: Where hosts are. None: in actors, unless the config says in this process.
 
     Raises:
-        TeamError: If nothing is shared where something should be, or agents' shared parts differ.
+        TeamError: If the actor of an agent ends while it is started.
 
     Attributes:
         num_updates: How often the team has been updated.
@@ -54,7 +54,6 @@ class AgentLearnerGroup(LearnerGroup):
         self.crew = Crew(config, seat_class)
         try:
             descriptions = self._describe()
-            self._check_shared_parts(descriptions)
         except Exception:
             self.shutdown()
             raise
@@ -70,23 +69,6 @@ class AgentLearnerGroup(LearnerGroup):
             ends = [seat.end for seat in self.crew.seats if seat.end]
             raise TeamError("The actor of an agent ended while it was started.") from ends[0]
         return {m: d for answer in answers.values() for m, d in answer.items()}
-
-    def _check_shared_parts(self, descriptions: dict[ModuleID, Description]) -> None:
-        mend = "Mend it with config.consensus(shared=...)."
-        first, *others = self.config.members
-        signature = descriptions[first].signature
-        if not signature and self.config.shared != "none":
-            raise TeamError(
-                f"No parameter of {first!r} is shared by {self.config.shared!r}. {mend} 'none' "
-                "shares nothing."
-            )
-        for m in others:
-            unlike = set(map(str, signature)) ^ set(map(str, descriptions[m].signature))
-            if unlike:
-                raise TeamError(
-                    f"The shared parts of {first!r} and {m!r} differ, in {min(unlike)}: agents "
-                    f"share what has the same names and shapes in all of them. {mend}"
-                )
 
     # ---- an iteration ------------------------------------------------------------------------
 
