@@ -28,6 +28,10 @@ from rllib_hetero.runners.dealing import Deal
 from rllib_hetero.team import ModuleID
 
 HOSTS, NUM_UPDATES, ITERATIONS, COUNTS = "hosts", "num_updates", "iterations", "counts"
+_NO_WEIGHTS = (
+    "Agents that learn apart take their policies from a checkpoint of all, with "
+    "algo.restore_from_path(...)."
+)
 
 
 class AgentLearnerGroup(LearnerGroup):
@@ -250,9 +254,15 @@ class AgentLearnerGroup(LearnerGroup):
 
     @override(LearnerGroup)
     def set_state(self, state: StateDict) -> None:
-        if NUM_UPDATES in state:
-            self.num_updates, self._iterations = state[NUM_UPDATES], state[ITERATIONS]
-            self._saved_hosts, self._rounds.counts = state[HOSTS], state[COUNTS]
+        """Sets the counters; see `restore` for the rest.
+
+        Raises:
+            TeamError: If there are policies instead, as of `set_weights`.
+        """
+        if COMPONENT_LEARNER in state:
+            raise TeamError(_NO_WEIGHTS)
+        self.num_updates, self._iterations = state[NUM_UPDATES], state[ITERATIONS]
+        self._saved_hosts, self._rounds.counts = state[HOSTS], state[COUNTS]
 
     @override(LearnerGroup)
     def get_checkpointable_components(self) -> list:
@@ -266,9 +276,7 @@ class AgentLearnerGroup(LearnerGroup):
     @override(LearnerGroup)
     def load_module_state(self, **kwargs: Any) -> None:
         raise TeamError(
-            "Agents that learn apart take their policies from a checkpoint of all: remove "
-            "`load_state_path` from config.rl_module(rl_module_spec=...), and use "
-            "algo.restore_from_path(...)."
+            f"{_NO_WEIGHTS} Remove `load_state_path` from config.rl_module(rl_module_spec=...)."
         )
 
     @override(LearnerGroup)
