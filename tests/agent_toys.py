@@ -46,12 +46,10 @@ class ToyMember:
         self.number = config.members.index(module_id)
         spec = config.get_multi_rl_module_spec(inference_only=False)[module_id]
         self.module = spec.build()
-        size = config.env_config.get("sizes", {}).get(module_id, SIZE)
-        self.x = nn.Parameter(torch.zeros(size))
-        self.y = nn.Parameter(torch.randn(2))
-        self.centre = torch.arange(size) * 0.5 + self.number
-        chosen = config.shared if callable(config.shared) else is_in_critic
-        self.shared = SharedPart({"critic.x": self.x, "actor.y": self.y}, chosen)
+        parameters = config.parameters_of(module_id)
+        self.x, self.y = parameters.values()
+        self.centre = torch.arange(len(self.x)) * 0.5 + self.number
+        self.shared = SharedPart(parameters, config.is_shared)
         self.consensus = config.new_consensus(self.shared)
         self.updates, self.rewards, self.seen = 0, [], []
 
@@ -157,6 +155,19 @@ class ToyConfig(ReplayingConfig):
 
     def exploration_of(self, module_id):
         return 0.0
+
+    def is_shared(self, name):
+        return self.shared(name) if callable(self.shared) else is_in_critic(name)
+
+    def parameters_of(self, module_id):
+        size = self.env_config.get("sizes", {}).get(module_id, SIZE)
+        x, y = torch.zeros(size), torch.randn(2)
+        return {"critic.x": nn.Parameter(x), "actor.y": nn.Parameter(y)}
+
+    def validate(self):
+        super().validate()
+        if not self.in_evaluation:
+            self._validate_shared_part()
 
 
 class Toy(DecentralisedAlgorithm):

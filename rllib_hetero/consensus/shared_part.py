@@ -57,9 +57,19 @@ class SharedPart:
         return [part.view(p.shape) for part, p in zip(parts, self.parameters, strict=True)]
 
 
-def difference_of(mine: SharedPart, signature: list[tuple[str, tuple[int, ...]]]) -> str | None:
-    """In what a peer's shared part differs from another's, in words; None if in nothing."""
-    own, other = dict(mine.signature), dict(signature)
+def trainable(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """All parameters that gradients move, by the part's name, a dot, and their own."""
+    return {
+        f"{part}.{name}": p
+        for part, module in parts.items()
+        for name, p in module.named_parameters()
+        if p.requires_grad
+    }
+
+
+def difference_of(mine: SharedPart, theirs: SharedPart) -> str | None:
+    """The first name in which two peers' shared parts differ, and how; None if in nothing."""
+    own, other = dict(mine.signature), dict(theirs.signature)
     for name in sorted(own.keys() | other.keys()):
         if own.get(name) != other.get(name):
             shapes = " and ".join(str(x.get(name, "missing")) for x in (own, other))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from agent_toys import FOUR, SIZE, Loop, Toy, arrays_in, members_of, toy_config
 
-from rllib_hetero.errors import TeamError
 from rllib_hetero.learners.agents.seats import Seat
 
 CENTRES = torch.arange(SIZE) * 0.5 + 1.5  # the mean of the four members' centres
@@ -261,14 +260,21 @@ def test_steps_beyond_the_limit_of_stability_are_warned_of(caplog):
     assert "the product is 1.35, and must be below 4/3" in caplog.text
 
 
-def test_an_empty_shared_part_is_refused():
-    with pytest.raises(TeamError, match="No parameter of 'a' is shared"):
-        Loop(toy_config(shared=lambda name: False))
-
-
-def test_shared_parts_that_differ_are_refused():
-    with pytest.raises(TeamError, match=r"'a' and 'b' differ.*critic\.x"):
-        Loop(toy_config(env_config={"sizes": {"b": 5}}))
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"shared": lambda name: False},
+            r"no parameter of 'a', which has critic\.x, .*, actor\.y: ",
+        ),
+        ({"env_config": {"sizes": {"b": 5}}}, r"'a' and 'b', in critic\.x: \(3,\) and \(5,\)"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_before_any_host_starts(settings, said):
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=said + r"[^\n]*config\.consensus\(shared="):
+        toy_config(**settings).validate()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_agents_fill_their_actors_in_order():

@@ -70,7 +70,10 @@ def test_which_parameters_are_shared(shared):
 
 
 def test_a_predicate_chooses():
-    chosen = hall_of("ddpg", consensus={"shared": lambda name: name.endswith("bias")})
+    def hidden_bias(name):
+        return name.endswith("bias") and "head" not in name
+
+    chosen = hall_of("ddpg", consensus={"shared": hidden_bias})
     names = chosen.members["a"].shared.names
     assert names and all(n.endswith("bias") for n in names)
     assert {n.split(".")[0] for n in names} == {"actor", "critic"}
@@ -255,6 +258,8 @@ def test_a_model_reads_nothing_behind_the_last_step():
     [
         ("sac", {"env_config": {}}, "Discrete"),
         ("coma", {"consensus": {"shared": "attention"}}, r"shared='critic'"),
+        ("td3", {"consensus": {"shared": "actor_and_critic"}}, r"differs between .*shared="),
+        ("sac", {"consensus": {"shared": lambda name: name == "critic"}}, "picks no parameter"),
         ("ddpg", {"n_step": 3}, r"remove config.training\(n_step"),
         ("ddpg", {"td_huber_delta": 1.0}, "td_huber_delta"),
         ("isac", {"critic": "joint"}, r"`critic` is 'joint'"),

@@ -1,6 +1,6 @@
 """F2A2SAC on rover tower: towers tell rovers where to drive.
 
-Every agent learns for itself, from its own rewards, and exchanges what its critics attend with
+Every agent learns for itself, from its own rewards, and exchanges the attention of its critics
 with the others. Here all agents live in one process, which is the fastest on a small machine;
 `--agents-per-learner 1` gives each a process of its own, with the same results.
 

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
@@ -25,10 +26,15 @@ from rllib_hetero.algorithms.team_algorithm import (
     TeamAlgorithm,
     accept_earlier_weights,
 )
-from rllib_hetero.errors import TeamDataError
+from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.dealing import Deal
 
 LEARNING_STARTS_AT = "learning_starts_at"
+_NOT_IN_MEMORY = (
+    "What agents learn with stays where they learn, and passes through no state in memory: save "
+    "with algo.save_to_path(...), go on with algo.restore_from_path(...) or "
+    "Algorithm.from_checkpoint(...). "
+)
 
 logger = logging.getLogger(__name__)
 
@@ -163,11 +169,32 @@ class DecentralisedAlgorithm(TeamAlgorithm):
 
     @override(TeamAlgorithm)
     def get_state(self, components: Any = None, **kwargs: Any) -> StateDict:
+        """What is not the agents', and policies where they are asked for.
+
+        Raises:
+            TeamError: If the agents' state is asked for, too: a run that is kept in this way could
+                not go on. Checkpoints have it.
+        """
         state = super().get_state(components, **kwargs)
+        agents = state.get(COMPONENT_LEARNER_GROUP)
+        if agents is not None and COMPONENT_LEARNER not in agents:
+            raise TeamError(
+                f"{_NOT_IN_MEMORY}algo.get_state(not_components='learner_group') gives the rest, "
+                "algo.get_weights() the policies."
+            )
         return state | {LEARNING_STARTS_AT: self._learning_starts_at}
 
     @override(TeamAlgorithm)
     def set_state(self, state: StateDict) -> None:
+        """Sets what is not the agents'.
+
+        Raises:
+            TeamError: If there is a state of agents, or policies, as of `set_weights`.
+        """
+        if COMPONENT_LEARNER_GROUP in state:
+            raise TeamError(
+                f"{_NOT_IN_MEMORY}algo.set_state(...) and algo.set_weights(...) do not reach them."
+            )
         super().set_state(state)
         self._learning_starts_at = state.get(LEARNING_STARTS_AT, self._learning_starts_at)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
+import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
+from torch import nn
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
@@ -21,7 +23,7 @@ from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.consensus.graphs import Topology, largest_disagreement
 from rllib_hetero.consensus.intervals import Intervals
 from rllib_hetero.consensus.multipliers import MODES, MULTIPLIERS, STABLE, Consensus
-from rllib_hetero.consensus.shared_part import SharedPart
+from rllib_hetero.consensus.shared_part import SharedPart, difference_of
 from rllib_hetero.learners.agents.group import AgentLearnerGroup
 from rllib_hetero.replay import bytes_needed, check_memory, free_memory
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
@@ -219,6 +221,14 @@ class DecentralisedConfig(TeamConfig):
         """What one agent learns with."""
         raise NotImplementedError
 
+    def is_shared(self, name: str) -> bool:
+        """Whether the parameter of this name is of the shared part."""
+        raise NotImplementedError
+
+    def parameters_of(self, module_id: ModuleID) -> Mapping[str, nn.Parameter]:
+        """By name, those of a member like the one that its host will have."""
+        raise NotImplementedError
+
     # ---- bad input --------------------------------------------------------------------------
 
     @override(TeamConfig)
@@ -328,6 +338,33 @@ class DecentralisedConfig(TeamConfig):
                 least,
                 product,
             )
+
+    def _validate_shared_part(self) -> None:
+        """For a family to call once it has checked what networks are made of."""
+        if self.shared == "none":
+            return
+        with torch.random.fork_rng(devices=[]):
+            self._compare_shared_parts()
+
+    def _compare_shared_parts(self) -> None:
+        first, *others = self.members
+        parameters = self.parameters_of(first)
+        of_first = SharedPart(parameters, self.is_shared)
+        if not of_first.names:
+            names = list(parameters)
+            self._value_error(
+                f"`shared` picks no parameter of {first!r}, which has {names[0]}, ..., "
+                f"{names[-1]}: give another predicate with config.consensus(shared=...), or 'none' "
+                "if nothing is to be shared."
+            )
+        for m in others:
+            difference = difference_of(of_first, SharedPart(self.parameters_of(m), self.is_shared))
+            if difference is not None:
+                self._value_error(
+                    f"What `shared` picks differs between {first!r} and {m!r}, in {difference}. "
+                    "Agents share what has the same names and shapes in all of them: choose it "
+                    "with config.consensus(shared=...)."
+                )
 
     @override(AlgorithmConfig)
     def build_learner_group(self, *, rl_module_spec: Any = None, **kwargs: Any) -> Any:

@@ -14,11 +14,13 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
+from torch import nn
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.decentralised.config import ReplayingConfig
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.consensus.shared_part import trainable
 from rllib_hetero.functional import num_choices
 from rllib_hetero.functional.joint_gradient import RESAMPLED, JointGradient
 from rllib_hetero.learners.agents.critics import CRITICS, AgentCritic
@@ -302,6 +304,25 @@ class F2A2Config(ReplayingConfig):
             module.speak_for(critic.indices)
         return critic
 
+    # ---- what is shared ---------------------------------------------------------------------
+
+    @override(ReplayingConfig)
+    def is_shared(self, name: str) -> bool:
+        if callable(self.shared):
+            return bool(self.shared(name))
+        part, rest = name.split(".", 1)
+        return {
+            "none": False,
+            "critic": part == "critic",
+            "attention": part == "critic" and CRITICS[self.critic].serves_all(rest),
+            "actor_and_critic": True,
+        }[self.shared]
+
+    @override(ReplayingConfig)
+    def parameters_of(self, module_id: ModuleID) -> Mapping[str, nn.Parameter]:
+        actor = self.get_multi_rl_module_spec()[module_id].build()
+        return trainable({"actor": actor, "critic": self.new_agent_critic(module_id).module})
+
     # ---- bad input --------------------------------------------------------------------------
 
     @override(ReplayingConfig)
@@ -347,6 +368,13 @@ class F2A2Config(ReplayingConfig):
             except ValueError as error:
                 self._value_error(str(error))
         self._validate_other_agents()
+        self._validate_shared_part()
+
+    @override(ReplayingConfig)
+    def _validate_shared_part(self) -> None:
+        # Copies of a critic of all are made alike, and are not small where agents are many.
+        if self.critic == "own" or self.shared not in ("critic", "attention"):
+            super()._validate_shared_part()
 
     def _validate_other_agents(self) -> None:
         settings = self.other_agents_config

@@ -115,14 +115,14 @@ class F2A2ISACConfig(F2A2SACConfig):
         return super()._model_config_auto_includes | {"input_norm": False}
 
     @override(F2A2SACConfig)
-    def validate(self) -> None:
-        super().validate()
-        if not self.in_evaluation and self.shared != "none" and not self.layout.team.equal_spaces:
+    def _validate_shared_part(self) -> None:
+        if self.shared != "none" and not self.layout.team.equal_spaces:
             self._value_error(
                 "The agents have unequal spaces, so that their networks cannot be one: use "
                 "F2A2SAC, which shares a critic of the joint action, or "
                 "config.consensus(shared='none')."
             )
+        super()._validate_shared_part()
 
     @override(F2A2SACConfig)
     def get_member_class(self) -> type[Any]:

@@ -28,6 +28,10 @@ from rllib_hetero.runners.dealing import Deal
 from rllib_hetero.team import ModuleID
 
 HOSTS, NUM_UPDATES, ITERATIONS, COUNTS = "hosts", "num_updates", "iterations", "counts"
+_NO_WEIGHTS = (
+    "Agents that learn apart take their policies from a checkpoint of all, with "
+    "algo.restore_from_path(...)."
+)
 
 
 class AgentLearnerGroup(LearnerGroup):
@@ -38,7 +42,7 @@ class AgentLearnerGroup(LearnerGroup):
         seat_class: Where hosts are. None: in actors, unless the config says in this process.
 
     Raises:
-        TeamError: If nothing is shared where something should be, or agents' shared parts differ.
+        TeamError: If the actor of an agent ends while it is started.
 
     Attributes:
         num_updates: How often the team has been updated.
@@ -54,7 +58,6 @@ class AgentLearnerGroup(LearnerGroup):
         self.crew = Crew(config, seat_class)
         try:
             descriptions = self._describe()
-            self._check_shared_parts(descriptions)
         except Exception:
             self.shutdown()
             raise
@@ -70,23 +73,6 @@ class AgentLearnerGroup(LearnerGroup):
             ends = [seat.end for seat in self.crew.seats if seat.end]
             raise TeamError("The actor of an agent ended while it was started.") from ends[0]
         return {m: d for answer in answers.values() for m, d in answer.items()}
-
-    def _check_shared_parts(self, descriptions: dict[ModuleID, Description]) -> None:
-        mend = "Mend it with config.consensus(shared=...)."
-        first, *others = self.config.members
-        signature = descriptions[first].signature
-        if not signature and self.config.shared != "none":
-            raise TeamError(
-                f"No parameter of {first!r} is shared by {self.config.shared!r}. {mend} 'none' "
-                "shares nothing."
-            )
-        for m in others:
-            unlike = set(map(str, signature)) ^ set(map(str, descriptions[m].signature))
-            if unlike:
-                raise TeamError(
-                    f"The shared parts of {first!r} and {m!r} differ, in {min(unlike)}: agents "
-                    f"share what has the same names and shapes in all of them. {mend}"
-                )
 
     # ---- an iteration ------------------------------------------------------------------------
 
@@ -268,9 +254,15 @@ class AgentLearnerGroup(LearnerGroup):
 
     @override(LearnerGroup)
     def set_state(self, state: StateDict) -> None:
-        if NUM_UPDATES in state:
-            self.num_updates, self._iterations = state[NUM_UPDATES], state[ITERATIONS]
-            self._saved_hosts, self._rounds.counts = state[HOSTS], state[COUNTS]
+        """Sets the counters; see `restore` for the rest.
+
+        Raises:
+            TeamError: If there are policies instead, as of `set_weights`.
+        """
+        if COMPONENT_LEARNER in state:
+            raise TeamError(_NO_WEIGHTS)
+        self.num_updates, self._iterations = state[NUM_UPDATES], state[ITERATIONS]
+        self._saved_hosts, self._rounds.counts = state[HOSTS], state[COUNTS]
 
     @override(LearnerGroup)
     def get_checkpointable_components(self) -> list:
@@ -284,9 +276,7 @@ class AgentLearnerGroup(LearnerGroup):
     @override(LearnerGroup)
     def load_module_state(self, **kwargs: Any) -> None:
         raise TeamError(
-            "Agents that learn apart take their policies from a checkpoint of all: remove "
-            "`load_state_path` from config.rl_module(rl_module_spec=...), and use "
-            "algo.restore_from_path(...)."
+            f"{_NO_WEIGHTS} Remove `load_state_path` from config.rl_module(rl_module_spec=...)."
         )
 
     @override(LearnerGroup)

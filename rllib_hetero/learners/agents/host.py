@@ -31,14 +31,12 @@ class Description:
     """What everybody may know of a member.
 
     Attributes:
-        signature: Names and shapes of the shared part.
         shared_bytes: Bytes of the shared part.
         policy_bytes: Bytes of the policy.
         policy: Reference to the policy.
         exchanges_policies: Whether it needs the others' policies.
     """
 
-    signature: list[tuple[str, tuple[int, ...]]]
     shared_bytes: int
     policy_bytes: int
     policy: Any
@@ -101,7 +99,6 @@ class Host:
         policies = self._policies()
         return {
             m: Description(
-                signature=member.shared.signature,
                 shared_bytes=member.shared.nbytes,
                 policy_bytes=sum(np.asarray(x).nbytes for x in policies[m].values()),
                 policy=self._post(policies[m]),

@@ -25,7 +25,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from torch import Tensor, nn
 
-from rllib_hetero.consensus.shared_part import SharedPart
+from rllib_hetero.consensus.shared_part import SharedPart, trainable
 from rllib_hetero.functional import encode_tensor, mask_logits, td_target
 from rllib_hetero.learners.agents.critics import AgentCritic
 from rllib_hetero.learners.agents.models import ModelsOfOthers, Policies, told
@@ -115,7 +115,7 @@ class Member(ABC):
         self.critic: AgentCritic = config.new_agent_critic(module_id)
         self.critic.module.to(self.device)
         named = self.named_parameters()
-        self.shared = SharedPart(named, self._is_shared)
+        self.shared = SharedPart(named, config.is_shared)
         self._start_alike(set(self.shared.names))
         self._actor_params = [p for n, p in named.items() if n.startswith("actor.")]
         self._critic_params = [p for n, p in named.items() if n.startswith("critic.")]
@@ -149,27 +149,10 @@ class Member(ABC):
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """All that gradients move but the models of others: "actor." and "critic." and the name."""
-        return {
-            f"{part}.{name}": p
-            for part, module in self._parts()
-            for name, p in module.named_parameters()
-            if p.requires_grad
-        }
+        return trainable(self._parts())
 
-    def _parts(self) -> list[tuple[str, nn.Module]]:
-        return [("actor", self.actor), ("critic", self.critic.module)]
-
-    def _is_shared(self, name: str) -> bool:
-        wanted = self.config.shared
-        if callable(wanted):
-            return bool(wanted(name))
-        part, rest = name.split(".", 1)
-        return {
-            "none": False,
-            "critic": part == "critic",
-            "attention": part == "critic" and self.critic.serves_all(rest),
-            "actor_and_critic": True,
-        }[wanted]
+    def _parts(self) -> dict[str, nn.Module]:
+        return {"actor": self.actor, "critic": self.critic.module}
 
     def _start_alike(self, shared: set[str]) -> None:
         """Gives every layer that is shared the first weights that all members' copies have.
@@ -177,7 +160,7 @@ class Member(ABC):
         From the run's seed and the layer's name: whatever else a member consists of does not
         matter. (The paper's Algorithm 1 begins with w = 0; copies that are equal have w = w_i.)
         """
-        for part, root in self._parts():
+        for part, root in self._parts().items():
             for name, layer in root.named_modules():
                 own = [f"{part}.{name}.{p}" for p, _ in layer.named_parameters(recurse=False)]
                 if hasattr(layer, "reset_parameters") and shared & set(own):
