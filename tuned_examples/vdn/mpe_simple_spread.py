@@ -1,15 +1,17 @@
-"""VDN on the cooperative particle environments (MPE), with EPyMARL's settings.
+"""VDN on the cooperative particle environments (MPE).
 
-The agents' own action values add up to the team's, and are learned through the sum. Actions are
-discrete. The settings are the algorithm's defaults, translated from
-episodes into environment steps; updates do not depend on the number of environments.
+The agents' own action values add up to the team's, and are learned through the sum.
+
+Actions are discrete. The settings are the algorithm's defaults, those of EPyMARL in environment
+steps, but for TD(0.6) and soft updates of the targets: with one-step targets that are replaced
+every 200 updates it forgets again (docs/algorithms/vdn.md, Results).
 
 How to run this script
 ----------------------
 `python tuned_examples/vdn/mpe_simple_spread.py --seed 1`
 
-For another scenario, a memory, or TD(lambda):
-`--scenario simple_speaker_listener`, `--recurrent gru`, `--td-lambda 0.6`
+For another scenario, a memory, or one-step targets:
+`--scenario simple_speaker_listener`, `--recurrent gru`, `--td-lambda 0`
 
 The run's folder (`results/vdn-simple_spread-s1/`, or `--out`) holds `progress.csv`,
 `curve.png`, `run.json` and `checkpoint/`.
@@ -22,7 +24,7 @@ from rllib_hetero.reporting.example import example_parser, run_example
 parser = example_parser()
 parser.add_argument("--scenario", choices=list(SCENARIOS), default="simple_spread")
 parser.add_argument("--recurrent", choices=["gru", "lstm"], help="default: without a memory")
-parser.add_argument("--td-lambda", type=float, default=0.0, help="0 is one-step, as EPyMARL's")
+parser.add_argument("--td-lambda", type=float, default=0.6, help="0 is one-step, as EPyMARL's")
 
 
 def make_config(args):
@@ -35,7 +37,8 @@ def make_config(args):
             lr=5e-4,
             gamma=0.99,
             epsilon=[[0, 1.0], [50_000, 0.05]],
-            target_network_update_freq=200,
+            target_network_update_freq=1,
+            tau=0.01,
             lambda_=args.td_lambda,
             train_batch_size_per_learner=800,
             training_intensity=32,
