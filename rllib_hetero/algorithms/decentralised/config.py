@@ -131,7 +131,7 @@ class DecentralisedConfig(TeamConfig):
                 driver's process, without actors, with the same results; for debugging.
             num_cpus_per_agent_learner: CPUs of each of these actors, and its threads.
             num_gpus_per_agent_learner: GPUs of each.
-            kwargs: RLlib's other arguments.
+            **kwargs: RLlib's other arguments.
         """
         super().learners(**kwargs)
         return self.set_given(
@@ -156,7 +156,7 @@ class DecentralisedConfig(TeamConfig):
             agent_snapshot_interval: After how many iterations an actor keeps its members' state on
                 its machine's disk, where it finds it when it is started anew; 0: never, so that it
                 starts from its neighbours' shared part.
-            kwargs: `TeamConfig`'s and RLlib's other arguments.
+            **kwargs: `TeamConfig`'s and RLlib's other arguments.
         """
         super().fault_tolerance(**kwargs)
         return self.set_given(
