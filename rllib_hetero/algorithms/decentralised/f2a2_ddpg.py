@@ -63,7 +63,7 @@ class F2A2DDPGConfig(F2A2Config):
         """Sets the training settings; see `F2A2Config.training` for those not named here.
 
         Args:
-            gumbel_temperature: Of the softmax that gradients of the actions pass.
+            gumbel_temperature: Temperature of the softmax that gradients of the actions pass.
         """
         super().training(**kwargs)
         return self.set_given(gumbel_temperature=gumbel_temperature)

@@ -78,7 +78,7 @@ class F2A2TD3Config(F2A2DDPGConfig):
         Args:
             policy_delay: An actor is updated with every so many updates of its critic.
             target_noise: Standard deviation of the noise on the logits of next actions.
-            target_noise_clip: Its largest size.
+            target_noise_clip: The largest size of that noise.
         """
         super().training(**kwargs)
         return self.set_given(

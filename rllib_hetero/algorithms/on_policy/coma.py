@@ -92,7 +92,8 @@ class COMAConfig(OnPolicyConfig):
 
         Args:
             tau: How far the target critic moves towards the critic, in (0, 1].
-            target_network_update_freq: After how many gradient steps of the critic it does.
+            target_network_update_freq: After how many of its gradient steps the critic's target
+                moves.
             individual_rewards: Whether each agent learns the return of its own rewards, until it
                 dies. By default all learn the team's.
         """
