@@ -64,8 +64,8 @@ bench: $(SETUP)  ## measure what the performance page claims
 scaling: $(SETUP)  ## measure throughput by the number of env runners
 	$(BIN)/python tests/benchmarks/scaling.py
 
-tables: $(SETUP)  ## renew the documentation's tables of algorithms
-	$(BIN)/python -m rllib_hetero.reporting.algorithm_tables README.md docs/index.md docs/algorithms/*.md
+tables: $(SETUP)  ## renew the documentation's tables of algorithms and settings
+	$(BIN)/python -m rllib_hetero.reporting.algorithm_tables README.md docs/index.md docs/algorithms/*.md docs/reference/settings.md
 
 # Without --quiet, which would hide the warnings that --strict counts.
 docs: $(DOCS_SETUP)  ## build the documentation into site/; a broken link fails (needs Python 3.11 or newer)

@@ -6,12 +6,18 @@ from pathlib import Path
 
 import pytest
 
+import rllib_hetero
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
 from rllib_hetero.reporting.algorithm_tables import (
     algorithm_table,
     capability_table,
     with_tables,
+)
+from rllib_hetero.reporting.settings_reference import (
+    arguments_in,
+    our_settings,
+    settings_reference,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -104,3 +110,63 @@ def test_documented_networks_are_the_defaults():
     assert set(rows) == set(MODEL_DEFAULTS) - {"action_projection"}  # On BPPO's page.
     for key, default in rows.items():
         assert MODEL_DEFAULTS[key] == ast.literal_eval(default), key
+
+
+def test_every_public_name_has_one_entry_in_the_reference():
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    entries = re.findall(
+        r"^::: rllib_hetero\.(\w+)$", "\n".join(page.read_text() for page in pages), re.M
+    )
+    assert sorted(entries) == sorted(rllib_hetero.__all__)
+
+
+def test_the_page_of_settings_is_what_the_configs_say():
+    path = ROOT / "docs" / "reference" / "settings.md"
+    assert settings_reference() in path.read_text(), f"make tables: {path} is out of date"
+
+
+def test_every_setting_of_ours_is_described():
+    undescribed = [
+        f"{use.algorithm}: config.{method}({name}=...)"
+        for method, settings in our_settings().items()
+        for name, uses in settings.items()
+        for use in uses
+        if not use.text
+    ]
+    assert not undescribed
+
+
+def test_settings_have_their_default_wherever_a_config_keeps_them():
+    def defaults(method, name):
+        return {use.algorithm: use.default for use in our_settings()[method][name]}
+
+    clip = defaults("training", "clip_param")
+    assert set(clip) == set(ON_POLICY)
+    assert clip["HAPPO"] == 0.2 and clip["HATRPO"] is None
+    assert defaults("consensus", "mode")["NetworkedAC"] == "hard"
+    assert defaults("other_agents", "history")["F2A2SAC"] == 5
+
+
+def test_a_page_of_settings_tells_algorithms_of_one_name_apart():
+    page = settings_reference()
+    lambdas = page.partition("{ #training-lambda_ }")[2].partition("###")[0]
+    assert "**The on-policy algorithms**. Default: `0.95`; `0.8` for COMA." in lambdas
+    assert "**QMIX, VDN, IQL**. Default: `0.0`." in lambdas
+    assert "| `train_batch_size` | use config.training(train_batch_size_per_learner=...) |" in page
+
+
+def test_arguments_are_read_from_a_docstring():
+    told = arguments_in(
+        """Sets things.
+
+        Args:
+            one: The first: so
+                long that it goes on.
+            two: The second.
+            **kwargs: Others.
+
+        Returns:
+            three: No argument.
+        """
+    )
+    assert told == {"one": "The first: so long that it goes on.", "two": "The second."}

@@ -1,6 +1,8 @@
-"""Equations of the pages, as the hook of MkDocs draws them."""
+"""The pages: equations as the hook of MkDocs draws them, and the whole site."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,14 @@ def test_equations_become_mathml_and_nothing_else_changes(hook):
 def test_what_is_not_known_stops_the_build(hook, tex):
     with pytest.raises(ValueError, match="does not know"):
         hook.on_page_content(f'<div class="arithmatex">\\[{tex}\\]</div>')
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path):
+    pytest.importorskip("mkdocs")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    done = subprocess.run(command, cwd=SCRIPT.parents[1], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    entry = (site / "reference" / "on-policy" / "index.html").read_text()
+    assert 'id="rllib_hetero.HAPPOConfig"' in entry

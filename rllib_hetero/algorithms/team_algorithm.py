@@ -322,7 +322,7 @@ class TeamAlgorithm(Algorithm):
         Args:
             path: The checkpoint's folder, or its URI.
             previous: An earlier checkpoint of this run; what has not changed may be linked to it.
-            kwargs: RLlib's, such as `filesystem`.
+            **kwargs: RLlib's, such as `filesystem`.
 
         Returns:
             The path, without a URI's scheme.

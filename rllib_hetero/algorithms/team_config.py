@@ -110,7 +110,7 @@ class TeamConfig(AlgorithmConfig):
         Args:
             critic_lr: The critic's learning rate or schedule. None: `lr`.
             adam_epsilon: Adam's epsilon.
-            kwargs: RLlib's other arguments, such as `lr` (the actors').
+            **kwargs: RLlib's other arguments, such as `lr` (the actors').
         """
         super().training(**kwargs)
         return self.set_given(critic_lr=critic_lr, adam_epsilon=adam_epsilon)
@@ -143,7 +143,7 @@ class TeamConfig(AlgorithmConfig):
                 agents act in sequence: what they then see grows with the team).
             policies: RLlib's own way, with `policy_mapping_fn`: names of modules.
             policy_mapping_fn: Called with (agent id, None), returns the module's name.
-            kwargs: RLlib's other arguments, such as `policies_to_train`.
+            **kwargs: RLlib's other arguments, such as `policies_to_train`.
         """
         super().multi_agent(policies=policies, policy_mapping_fn=policy_mapping_fn, **kwargs)
         if policies is not NotProvided or policy_mapping_fn is not NotProvided:
@@ -156,7 +156,13 @@ class TeamConfig(AlgorithmConfig):
 
     @override(AlgorithmConfig)
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
-        """As RLlib's: a registered name, a class, or a function of the `env_config`."""
+        """Sets the environment, and RLlib's other settings of environments.
+
+        Args:
+            env: A ready-made environment's name such as "mpe", a name that was registered with
+                `ray.tune.register_env`, a class, or a function of the `env_config`.
+            **kwargs: RLlib's other arguments, such as `env_config`.
+        """
         super().environment(env, **kwargs)
         if env is not NotProvided:
             self.layout = None  # type: ignore[assignment]
@@ -169,7 +175,7 @@ class TeamConfig(AlgorithmConfig):
         Args:
             env_timeout_s: Seconds that one step, or one reset, of all environments of a remote
                 runner may take. A runner that takes longer is ended and replaced. None: for ever.
-            kwargs: RLlib's other arguments, such as `restart_failed_sub_environments`.
+            **kwargs: RLlib's other arguments, such as `restart_failed_sub_environments`.
         """
         super().fault_tolerance(**kwargs)
         if env_timeout_s is not NotProvided:

@@ -156,7 +156,7 @@ def check_env(
     Returns:
         The report. `print(report)` shows it, `report.ok` is whether there are no errors.
 
-    Example:
+    Examples:
         >>> from rllib_hetero import check_env
         >>> check_env("matrix_game", {"game": "climbing"}, seconds=5.0).ok
         True

@@ -38,7 +38,7 @@ class PettingZooTeamEnv(MultiAgentEnv):
     Raises:
         TeamError: If an observation space is none of the above, or one of the settings is not.
 
-    Example:
+    Examples:
         >>> from mpe2 import simple_tag_v3
         >>> env = PettingZooTeamEnv(simple_tag_v3.parallel_env(continuous_actions=True))
     """

@@ -1,7 +1,7 @@
 """The documentation's tables of algorithms, made from what the algorithms say of themselves.
 
-A command as well: `python -m rllib_hetero.reporting.algorithm_tables FILE.md ...` renews the
-tables between the markers `<!-- algorithms -->` or `<!-- can I use HAPPO? -->` and
+A command as well: `python -m rllib_hetero.reporting.algorithm_tables FILE.md ...` renews what is
+between the markers `<!-- algorithms -->`, `<!-- can I use HAPPO? -->` or `<!-- settings -->` and
 `<!-- end -->`.
 """
 
@@ -13,8 +13,11 @@ from pathlib import Path
 
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.algorithms.capabilities import Capabilities
+from rllib_hetero.reporting.settings_reference import settings_reference
 
-_TABLE = re.compile(r"(<!-- (algorithms|can I use (\w+)\?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(
+    r"(<!-- (algorithms|settings|can I use (\w+)\?) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def capabilities_of(name: str) -> Capabilities:
@@ -69,8 +72,9 @@ def with_tables(text: str) -> str:
     """The text with every marked table renewed."""
 
     def renew(match: re.Match[str]) -> str:
-        name = match[3]
-        return match[1] + (capability_table(name) if name else algorithm_table()) + "\n" + match[4]
+        what, name = match[2], match[3]
+        made = {"algorithms": algorithm_table, "settings": settings_reference}
+        return match[1] + (capability_table(name) if name else made[what]()) + "\n" + match[4]
 
     return _TABLE.sub(renew, text)
 

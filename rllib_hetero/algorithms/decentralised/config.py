@@ -96,9 +96,9 @@ class DecentralisedConfig(TeamConfig):
             interval: Mean and standard deviation of the updates from a member's exchange to its
                 next, drawn by each member for itself; (1, 0) exchanges after every update,
                 (float("inf"), 0) never. An edge is used when both its ends are due.
-            shared: Which parameters are: "critic", "attention" (the part of an attention critic
-                that all agents use), "actor_and_critic", "none", or a predicate on the names of
-                the member's parameters.
+            shared: Which parameters are shared: "critic", "attention" (the part of an attention
+                critic that all agents use), "actor_and_critic", "none", or a predicate on the
+                names of the member's parameters.
             multipliers: "node" (one for each member; set to zero when a peer is lost or comes
                 back) or "edge" (one for each edge: those of a lost peer go, the others stay; takes
                 as much memory as there are neighbours).
@@ -131,9 +131,9 @@ class DecentralisedConfig(TeamConfig):
         Args:
             agents_per_learner: How many agents one Ray actor holds. None: all learn in the
                 driver's process, without actors, with the same results; for debugging.
-            num_cpus_per_agent_learner: CPUs of each of these actors, and its threads.
-            num_gpus_per_agent_learner: GPUs of each.
-            kwargs: RLlib's other arguments.
+            num_cpus_per_agent_learner: CPUs of each Ray actor that holds agents, and its threads.
+            num_gpus_per_agent_learner: GPUs of each Ray actor that holds agents.
+            **kwargs: RLlib's other arguments.
         """
         super().learners(**kwargs)
         return self.set_given(
@@ -158,7 +158,7 @@ class DecentralisedConfig(TeamConfig):
             agent_snapshot_interval: After how many iterations an actor keeps its members' state on
                 its machine's disk, where it finds it when it is started anew; 0: never, so that it
                 starts from its neighbours' shared part.
-            kwargs: `TeamConfig`'s and RLlib's other arguments.
+            **kwargs: `TeamConfig`'s and RLlib's other arguments.
         """
         super().fault_tolerance(**kwargs)
         return self.set_given(

@@ -123,11 +123,12 @@ class F2A2Config(ReplayingConfig):
 
         Args:
             joint: Whether actor and critic are each given some of the other's objective, by the
-                weights below. False: [1]'s ablation "w/o-JOINT". "paper": as [1] prints it, with
-                `alpha1` and `alpha2` for both and errors of all resampled actions; for those who
-                want to see what that does. It did not learn in any of our runs.
+                weights `critic_alpha1` and `actor_alpha2`. False: [1]'s ablation "w/o-JOINT".
+                "paper": as [1] prints it, with `alpha1` and `alpha2` for both and errors of all
+                resampled actions; for those who want to see what that does. It did not learn in
+                any of our runs.
             alpha1: Weight of the actor's objective.
-            alpha2: Weight of the critic's.
+            alpha2: Weight of the critic's objective.
             critic_alpha1: `alpha1` in the critic's loss. Values come out too high by up to
                 critic_alpha1 / (2 alpha2 (1 - gamma)).
             actor_alpha2: `alpha2` in the actor's loss.
@@ -179,15 +180,15 @@ class F2A2Config(ReplayingConfig):
             model: Each agent predicts the others' policies from what they see and have done.
                 False: policies are sent with each exchange, and the traffic counts them.
             trajectories: How many trajectories from the start are kept to make characters of.
-            trajectory_length: Their most steps.
-            trajectories_per_update: How many of them an update of the models encodes.
+            trajectory_length: The longest of these trajectories, in steps.
+            trajectories_per_update: How many of these trajectories an update of the models encodes.
             history: Steps before the present one that a mental state is made of.
             recent_steps: The newest joint steps, which the models learn from.
             batch_size: (agent, step) pairs of an update, of all others together.
             update_interval: The models are updated with every so many updates of the member.
-            lr: Their learning rate, or schedule; None: `lr`.
-            memory_size: Units of the recurrent networks.
-            hidden_size: Units of the prediction networks.
+            lr: The models' learning rate, or schedule; None: the actors'.
+            memory_size: Units of the models' recurrent networks.
+            hidden_size: Units of the models' prediction networks.
         """
         given = {
             "model": model,

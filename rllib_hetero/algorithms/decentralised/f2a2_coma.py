@@ -23,25 +23,25 @@ from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
 class F2A2COMAConfig(F2A2Config):
     """Configures F2A2-COMA. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import F2A2COMAConfig
 
-        from rllib_hetero import F2A2COMAConfig
+    config = (
+        F2A2COMAConfig()
+        .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+        .env_runners(num_envs_per_env_runner=12)
+        .training(lambda_=0.8)
+        .consensus(topology="ring")
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```
 
-        config = (
-            F2A2COMAConfig()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
-            .env_runners(num_envs_per_env_runner=12)
-            .training(lambda_=0.8)
-            .consensus(topology="ring")
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("F2A2COMA", param_space=config).fit()
+    tune.Tuner("F2A2COMA", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -22,25 +22,25 @@ from rllib_hetero.algorithms.decentralised.f2a2 import F2A2Config
 class F2A2DDPGConfig(F2A2Config):
     """Configures F2A2-DDPG. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import F2A2DDPGConfig
 
-        from rllib_hetero import F2A2DDPGConfig
+    config = (
+        F2A2DDPGConfig()
+        .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+        .env_runners(num_envs_per_env_runner=12)
+        .training(tau=0.005)
+        .consensus(topology="ring")
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```
 
-        config = (
-            F2A2DDPGConfig()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
-            .env_runners(num_envs_per_env_runner=12)
-            .training(tau=0.005)
-            .consensus(topology="ring")
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("F2A2DDPG", param_space=config).fit()
+    tune.Tuner("F2A2DDPG", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(
@@ -63,7 +63,7 @@ class F2A2DDPGConfig(F2A2Config):
         """Sets the training settings; see `F2A2Config.training` for those not named here.
 
         Args:
-            gumbel_temperature: Of the softmax that gradients of the actions pass.
+            gumbel_temperature: Temperature of the softmax that gradients of the actions pass.
         """
         super().training(**kwargs)
         return self.set_given(gumbel_temperature=gumbel_temperature)

@@ -26,27 +26,27 @@ from rllib_hetero.team import ParameterSharing, Team
 class F2A2ISACConfig(F2A2SACConfig):
     """Configures F2A2-ISAC. Agents must be alike, and their actions Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import F2A2ISACConfig
 
-        from rllib_hetero import F2A2ISACConfig
-
-        config = (
-            F2A2ISACConfig()
-            .environment(
-                "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
-            )
-            .env_runners(num_envs_per_env_runner=12)
-            .training(agents_per_module=2)
-            .consensus(topology="ring")
+    config = (
+        F2A2ISACConfig()
+        .environment(
+            "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
         )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+        .env_runners(num_envs_per_env_runner=12)
+        .training(agents_per_module=2)
+        .consensus(topology="ring")
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```
 
-    .. code-block:: python
+    ```python
+    from ray import tune
 
-        from ray import tune
-
-        tune.Tuner("F2A2ISAC", param_space=config).fit()
+    tune.Tuner("F2A2ISAC", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

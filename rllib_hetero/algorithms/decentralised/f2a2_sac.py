@@ -22,25 +22,25 @@ from rllib_hetero.algorithms.decentralised.f2a2 import F2A2Config
 class F2A2SACConfig(F2A2Config):
     """Configures F2A2-SAC. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import F2A2SACConfig
 
-        from rllib_hetero import F2A2SACConfig
+    config = (
+        F2A2SACConfig()
+        .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+        .env_runners(num_envs_per_env_runner=12)
+        .training(temperature=0.01)
+        .consensus(topology="ring")
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```
 
-        config = (
-            F2A2SACConfig()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
-            .env_runners(num_envs_per_env_runner=12)
-            .training(temperature=0.01)
-            .consensus(topology="ring")
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("F2A2SAC", param_space=config).fit()
+    tune.Tuner("F2A2SAC", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

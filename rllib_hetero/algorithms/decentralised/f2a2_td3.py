@@ -22,25 +22,25 @@ from rllib_hetero.algorithms.decentralised.f2a2_ddpg import F2A2DDPGConfig
 class F2A2TD3Config(F2A2DDPGConfig):
     """Configures F2A2-TD3. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import F2A2TD3Config
 
-        from rllib_hetero import F2A2TD3Config
+    config = (
+        F2A2TD3Config()
+        .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+        .env_runners(num_envs_per_env_runner=12)
+        .training(policy_delay=2, target_noise=0.2)
+        .consensus(topology="ring")
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```
 
-        config = (
-            F2A2TD3Config()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
-            .env_runners(num_envs_per_env_runner=12)
-            .training(policy_delay=2, target_noise=0.2)
-            .consensus(topology="ring")
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("F2A2TD3", param_space=config).fit()
+    tune.Tuner("F2A2TD3", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(
@@ -78,7 +78,7 @@ class F2A2TD3Config(F2A2DDPGConfig):
         Args:
             policy_delay: An actor is updated with every so many updates of its critic.
             target_noise: Standard deviation of the noise on the logits of next actions.
-            target_noise_clip: Its largest size.
+            target_noise_clip: The largest size of that noise.
         """
         super().training(**kwargs)
         return self.set_given(

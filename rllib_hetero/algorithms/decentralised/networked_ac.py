@@ -26,24 +26,24 @@ from rllib_hetero.team import ModuleID
 class NetworkedACConfig(F2A2COMAConfig):
     """Configures NetworkedAC. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import NetworkedACConfig
 
-        from rllib_hetero import NetworkedACConfig
+    config = (
+        NetworkedACConfig()
+        .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+        .env_runners(num_envs_per_env_runner=12)
+        .consensus(topology="ring")
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```
 
-        config = (
-            NetworkedACConfig()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
-            .env_runners(num_envs_per_env_runner=12)
-            .consensus(topology="ring")
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["num_env_steps_sampled_lifetime"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("NetworkedAC", param_space=config).fit()
+    tune.Tuner("NetworkedAC", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -55,7 +55,7 @@ class ActorCriticConfig(OffPolicyConfig):
             update_order: "random" (drawn for each update, from the seed), "cyclic" (the
                 environment's order), "reverse" (its reverse), or a list of all agents. Sequential
                 updates only.
-            gumbel_temperature: Of the softmax that gradients of discrete actions pass.
+            gumbel_temperature: Temperature of the softmax that gradients of discrete actions pass.
         """
         super().training(**kwargs)
         return self.set_given(

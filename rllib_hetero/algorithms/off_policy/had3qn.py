@@ -39,26 +39,26 @@ from rllib_hetero.team import CRITIC
 class HAD3QNConfig(GreedyConfig):
     """Configures HAD3QN. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import HAD3QNConfig
 
-        from rllib_hetero import HAD3QNConfig
-
-        config = (
-            HAD3QNConfig()
-            .environment(
-                "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
-            )
-            .env_runners(num_envs_per_env_runner=20)
-            .training(epsilon=0.05, gamma=0.95)
+    config = (
+        HAD3QNConfig()
+        .environment(
+            "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
         )
-        algo = config.build_algo()
-        print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+        .env_runners(num_envs_per_env_runner=20)
+        .training(epsilon=0.05, gamma=0.95)
+    )
+    algo = config.build_algo()
+    print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```
 
-    .. code-block:: python
+    ```python
+    from ray import tune
 
-        from ray import tune
-
-        tune.Tuner("HAD3QN", param_space=config).fit()
+    tune.Tuner("HAD3QN", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -20,24 +20,24 @@ from rllib_hetero.learners.off_policy.deterministic import DeterministicActors
 class HADDPGConfig(DeterministicConfig):
     """Configures HADDPG.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import HADDPGConfig
 
-        from rllib_hetero import HADDPGConfig
+    config = (
+        HADDPGConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_envs_per_env_runner=20)
+        .training(exploration_noise=0.1, tau=0.005)
+    )
+    algo = config.build_algo()
+    print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```
 
-        config = (
-            HADDPGConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_envs_per_env_runner=20)
-            .training(exploration_noise=0.1, tau=0.005)
-        )
-        algo = config.build_algo()
-        print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("HADDPG", param_space=config).fit()
+    tune.Tuner("HADDPG", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -18,26 +18,26 @@ from rllib_hetero.learners.off_policy.value_decomposition import IndependentLear
 class IQLConfig(ValueDecompositionConfig):
     """Configures IQL. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import IQLConfig
 
-        from rllib_hetero import IQLConfig
-
-        config = (
-            IQLConfig()
-            .environment(
-                "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
-            )
-            .env_runners(num_envs_per_env_runner=8)
-            .rl_module(model_config={"recurrent": "gru"})
+    config = (
+        IQLConfig()
+        .environment(
+            "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
         )
-        algo = config.build_algo()
-        print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+        .env_runners(num_envs_per_env_runner=8)
+        .rl_module(model_config={"recurrent": "gru"})
+    )
+    algo = config.build_algo()
+    print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```
 
-    .. code-block:: python
+    ```python
+    from ray import tune
 
-        from ray import tune
-
-        tune.Tuner("IQL", param_space=config).fit()
+    tune.Tuner("IQL", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -34,24 +34,24 @@ from rllib_hetero.team import ModuleID
 class MAACConfig(OffPolicyConfig):
     """Configures MAAC, with its authors' settings. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import MAACConfig
 
-        from rllib_hetero import MAACConfig
+    config = (
+        MAACConfig()
+        .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
+        .env_runners(num_envs_per_env_runner=12)
+        .training(alpha=0.01)
+    )
+    algo = config.build_algo()
+    print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```
 
-        config = (
-            MAACConfig()
-            .environment("cooperative_mpe", env_config={"scenario": "rover_tower"})
-            .env_runners(num_envs_per_env_runner=12)
-            .training(alpha=0.01)
-        )
-        algo = config.build_algo()
-        print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("MAAC", param_space=config).fit()
+    tune.Tuner("MAAC", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -21,24 +21,24 @@ from rllib_hetero.learners.off_policy.soft import SoftActors
 class MASACConfig(SoftConfig):
     """Configures MASAC.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import MASACConfig
 
-        from rllib_hetero import MASACConfig
+    config = (
+        MASACConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_envs_per_env_runner=20)
+        .training(initial_alpha=1.0, target_entropy="auto")
+    )
+    algo = config.build_algo()
+    print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```
 
-        config = (
-            MASACConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_envs_per_env_runner=20)
-            .training(initial_alpha=1.0, target_entropy="auto")
-        )
-        algo = config.build_algo()
-        print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("MASAC", param_space=config).fit()
+    tune.Tuner("MASAC", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

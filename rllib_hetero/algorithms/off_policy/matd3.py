@@ -22,24 +22,24 @@ from rllib_hetero.learners.off_policy.deterministic import TwinDelayed
 class MATD3Config(TwinDelayedConfig):
     """Configures MATD3.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import MATD3Config
 
-        from rllib_hetero import MATD3Config
+    config = (
+        MATD3Config()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_envs_per_env_runner=20)
+        .training(policy_delay=2, target_noise=0.2)
+    )
+    algo = config.build_algo()
+    print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```
 
-        config = (
-            MATD3Config()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_envs_per_env_runner=20)
-            .training(policy_delay=2, target_noise=0.2)
-        )
-        algo = config.build_algo()
-        print(algo.train()["learners"]["__all_modules__"]["replay_rows"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("MATD3", param_space=config).fit()
+    tune.Tuner("MATD3", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -46,10 +46,11 @@ class SoftConfig(ActorCriticConfig):
         Args:
             initial_alpha: The agents' temperature at the start.
             alpha_lr: Learning rate, or schedule, of the temperatures. None leaves them as they are.
-            target_entropy: In nats, for each agent. "auto": -dim for Box actions (of a range of
-                2; other ranges scale it), `target_entropy_fraction` of the uniform policy's for
-                discrete ones.
-            target_entropy_fraction: See there; within [0, 1].
+            target_entropy: What the temperatures steer towards, in nats, for each agent. "auto":
+                -dim for Box actions (of a range of 2; other ranges scale it),
+                `target_entropy_fraction` of the uniform policy's for discrete ones.
+            target_entropy_fraction: Which part of the uniform policy's entropy is the target of
+                discrete actions under `target_entropy="auto"`, in [0, 1].
         """
         super().training(**kwargs)
         return self.set_given(

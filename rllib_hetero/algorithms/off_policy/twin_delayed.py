@@ -35,7 +35,7 @@ class TwinDelayedConfig(DeterministicConfig):
         Args:
             target_noise: Standard deviation of the noise on the targets' Box actions, in units of
                 half the action's range.
-            target_noise_clip: Its largest size, in the same units.
+            target_noise_clip: The largest size of that noise, in the same units.
         """
         super().training(**kwargs)
         return self.set_given(target_noise=target_noise, target_noise_clip=target_noise_clip)

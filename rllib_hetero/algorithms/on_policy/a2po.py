@@ -41,24 +41,24 @@ from rllib_hetero.team import CRITIC, AgentID, ModuleID
 class A2POConfig(SequentialConfig):
     """Configures A2PO.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import A2POConfig
 
-        from rllib_hetero import A2POConfig
+    config = (
+        A2POConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        .training(update_order="semi_greedy", per_agent_critics=True)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            A2POConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-            .training(update_order="semi_greedy", per_agent_critics=True)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("A2PO", param_space=config).fit()
+    tune.Tuner("A2PO", param_space=config).fit()
+    ```
     """
 
     ORDERS = ("semi_greedy", "greedy", "random", "cyclic", "reverse")
@@ -82,6 +82,7 @@ class A2POConfig(SequentialConfig):
     def training(
         self,
         *,
+        update_order: str | list = NotProvided,
         adaptive_clip_coeff: float = NotProvided,
         per_agent_critics: bool = NotProvided,
         **kwargs: Any,
@@ -89,16 +90,16 @@ class A2POConfig(SequentialConfig):
         """Sets the training settings; see `OnPolicyConfig.training` for those not named here.
 
         Args:
+            update_order: "semi_greedy", "greedy", "random", "cyclic" (the environment's order),
+                "reverse" (its reverse), or a list of all agents: see `A2POLearner.update_order`.
             adaptive_clip_coeff: c in the k-th agent's clip eps * c + eps * (1 - c) * k / n. 1
                 gives every agent `clip_param`.
             per_agent_critics: Whether every agent has a value network of its own, as in the
                 authors' code. It takes as long to train as the actors. Without, all agents share
                 one, and "semi_greedy" and "greedy" can tell agents apart only by when they were
-                alive: see `A2POLearner.update_order`.
-            kwargs: Among them `update_order`: "semi_greedy", "greedy", "random", "cyclic" (the
-                environment's order), "reverse", or a list of all agents.
+                alive.
         """
-        super().training(**kwargs)
+        super().training(update_order=update_order, **kwargs)
         return self.set_given(
             adaptive_clip_coeff=adaptive_clip_coeff, per_agent_critics=per_agent_critics
         )

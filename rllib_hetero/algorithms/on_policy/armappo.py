@@ -28,24 +28,24 @@ class ARMAPPOConfig(AutoregressiveConfig):
     [2] calls it "w/ PROJ" as it is here, and plain ARMAPPO with
     `config.rl_module(model_config={"action_projection": False})`.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import ARMAPPOConfig
 
-        from rllib_hetero import ARMAPPOConfig
+    config = (
+        ARMAPPOConfig()
+        .environment("matrix_game", env_config={"game": "climbing"})
+        .env_runners(num_envs_per_env_runner=50)
+        .training(train_batch_size_per_learner=10_000, num_epochs=15)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            ARMAPPOConfig()
-            .environment("matrix_game", env_config={"game": "climbing"})
-            .env_runners(num_envs_per_env_runner=50)
-            .training(train_batch_size_per_learner=10_000, num_epochs=15)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("ARMAPPO", param_space=config).fit()
+    tune.Tuner("ARMAPPO", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -41,24 +41,24 @@ SCHEMES = ("sequential", "simultaneous")
 class BPPOConfig(AutoregressiveConfig):
     """Configures BPPO.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import BPPOConfig
 
-        from rllib_hetero import BPPOConfig
+    config = (
+        BPPOConfig()
+        .environment("matrix_game", env_config={"game": "climbing"})
+        .env_runners(num_envs_per_env_runner=50)
+        .training(train_batch_size_per_learner=10_000, num_epochs=15)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            BPPOConfig()
-            .environment("matrix_game", env_config={"game": "climbing"})
-            .env_runners(num_envs_per_env_runner=50)
-            .training(train_batch_size_per_learner=10_000, num_epochs=15)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("BPPO", param_space=config).fit()
+    tune.Tuner("BPPO", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -33,25 +33,25 @@ _UNUSED = ("critic_recurrent", "action_projection")
 class COMAConfig(OnPolicyConfig):
     """Configures COMA. Actions must be Discrete.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import COMAConfig
 
-        from rllib_hetero import COMAConfig
-
-        config = (
-            COMAConfig()
-            .environment(
-                "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
-            )
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=4)
+    config = (
+        COMAConfig()
+        .environment(
+            "mpe", env_config={"scenario": "simple_spread", "continuous_actions": False}
         )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=4)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-    .. code-block:: python
+    ```python
+    from ray import tune
 
-        from ray import tune
-
-        tune.Tuner("COMA", param_space=config).fit()
+    tune.Tuner("COMA", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(
@@ -92,7 +92,8 @@ class COMAConfig(OnPolicyConfig):
 
         Args:
             tau: How far the target critic moves towards the critic, in (0, 1].
-            target_network_update_freq: After how many gradient steps of the critic it does.
+            target_network_update_freq: After how many of its gradient steps the critic's target
+                moves.
             individual_rewards: Whether each agent learns the return of its own rewards, until it
                 dies. By default all learn the team's.
         """

@@ -76,7 +76,8 @@ class OnPolicyConfig(TeamConfig):
         `minibatch_size` (environment steps per learner; None is the whole batch), `grad_clip`.
 
         Args:
-            lambda_: Trace decay of generalised advantage estimation, in [0, 1].
+            lambda_: Trace decay of generalised advantage estimation, in [0, 1]; of TD(lambda) in
+                COMA.
             critic_num_epochs: Epochs of the critic. None: `num_epochs`.
             clip_param: How far from 1 the policy ratio is clipped; None where nothing is.
             entropy_coeff: Weight of the entropy bonus, a number or a schedule over environment

@@ -33,24 +33,24 @@ from rllib_hetero.team import CRITIC, ModuleID
 class CoPPOConfig(MAPPOConfig):
     """Configures CoPPO: MAPPO's settings, and the outer clip.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import CoPPOConfig
 
-        from rllib_hetero import CoPPOConfig
+    config = (
+        CoPPOConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        .training(clip_param=0.2, outer_clip_param=0.1)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            CoPPOConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-            .training(clip_param=0.2, outer_clip_param=0.1)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("CoPPO", param_space=config).fit()
+    tune.Tuner("CoPPO", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -22,23 +22,23 @@ class HAA2CConfig(SequentialConfig):
     It is also where a mirror-learning method of your own starts from: put a subclass of
     `SequentialLearner` into `config.learners(learner_class=...)`.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import HAA2CConfig
 
-        from rllib_hetero import HAA2CConfig
+    config = (
+        HAA2CConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            HAA2CConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("HAA2C", param_space=config).fit()
+    tune.Tuner("HAA2C", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -25,24 +25,24 @@ from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 class HAPPOConfig(SequentialConfig):
     """Configures HAPPO.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import HAPPOConfig
 
-        from rllib_hetero import HAPPOConfig
+    config = (
+        HAPPOConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        .training(lr=5e-4, train_batch_size_per_learner=4000, num_epochs=5)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            HAPPOConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-            .training(lr=5e-4, train_batch_size_per_learner=4000, num_epochs=5)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("HAPPO", param_space=config).fit()
+    tune.Tuner("HAPPO", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

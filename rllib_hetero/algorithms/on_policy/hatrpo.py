@@ -25,24 +25,24 @@ class HATRPOConfig(SequentialConfig):
     Actors take one step per iteration, on the whole batch: `lr`, `num_epochs` and
     `minibatch_size` are the critic's.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import HATRPOConfig
 
-        from rllib_hetero import HATRPOConfig
+    config = (
+        HATRPOConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+        .training(kl_threshold=0.005)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            HATRPOConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-            .training(kl_threshold=0.005)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("HATRPO", param_space=config).fit()
+    tune.Tuner("HATRPO", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -25,23 +25,23 @@ from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
 class MAA2CConfig(MAPPOConfig):
     """Configures MAA2C: MAPPO's settings, without the clipping.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import MAA2CConfig
 
-        from rllib_hetero import MAA2CConfig
+    config = (
+        MAA2CConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            MAA2CConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("MAA2C", param_space=config).fit()
+    tune.Tuner("MAA2C", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

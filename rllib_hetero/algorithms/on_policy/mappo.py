@@ -30,23 +30,23 @@ class MAPPOConfig(OnPolicyConfig):
     One policy for all agents where their spaces are equal, as in the paper, else one for each.
     `config.multi_agent(parameter_sharing=...)` overrides.
 
-    .. code-block:: python
+    ```python
+    from rllib_hetero import MAPPOConfig
 
-        from rllib_hetero import MAPPOConfig
+    config = (
+        MAPPOConfig()
+        .environment("mpe", env_config={"scenario": "simple_spread"})
+        .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
+    )
+    algo = config.build_algo()
+    print(algo.train()["env_runners"]["episode_return_mean"])
+    ```
 
-        config = (
-            MAPPOConfig()
-            .environment("mpe", env_config={"scenario": "simple_spread"})
-            .env_runners(num_env_runners=2, num_envs_per_env_runner=10)
-        )
-        algo = config.build_algo()
-        print(algo.train()["env_runners"]["episode_return_mean"])
+    ```python
+    from ray import tune
 
-    .. code-block:: python
-
-        from ray import tune
-
-        tune.Tuner("MAPPO", param_space=config).fit()
+    tune.Tuner("MAPPO", param_space=config).fit()
+    ```
     """
 
     capabilities = Capabilities(

@@ -177,7 +177,7 @@ class AgentLearnerGroup(LearnerGroup):
                 `save`.
             not_components: RLlib's.
             inference_only: Whether the policies are for runners: then they are references.
-            kwargs: RLlib's.
+            **kwargs: RLlib's.
         """
         prefix = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
         asked = [components] if isinstance(components, str) else list(components or ())

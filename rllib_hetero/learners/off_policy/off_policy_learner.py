@@ -113,7 +113,7 @@ class OffPolicyLearner(TeamLearner):
             args: RLlib's other forms of data: none.
             training_data: `ReplayData`.
             num_updates: How many; may be 0.
-            kwargs: RLlib's, such as `timesteps`.
+            **kwargs: RLlib's, such as `timesteps`.
 
         Returns:
             The metrics, reduced.
