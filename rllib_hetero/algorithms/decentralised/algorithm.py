@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP
+from ray.rllib.core import COMPONENT_LEARNER_GROUP
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.metrics import (
     ALL_MODULES,
@@ -172,12 +172,11 @@ class DecentralisedAlgorithm(TeamAlgorithm):
         """What is not the agents', and policies where they are asked for.
 
         Raises:
-            TeamError: If the agents' state is asked for, too: a run that is kept in this way could
-                not go on. Checkpoints have it.
+            TeamError: If the whole state is asked for: a run that is kept in this way could not go
+                on. Checkpoints have it; RLlib asks for their parts one by one.
         """
         state = super().get_state(components, **kwargs)
-        agents = state.get(COMPONENT_LEARNER_GROUP)
-        if agents is not None and COMPONENT_LEARNER not in agents:
+        if components is None and COMPONENT_LEARNER_GROUP in state:
             raise TeamError(
                 f"{_NOT_IN_MEMORY}algo.get_state(not_components='learner_group') gives the rest, "
                 "algo.get_weights() the policies."
