@@ -365,6 +365,8 @@ def check_evaluation_arguments(config: Any) -> None:
     default = type(config)()
     by_key = {key: a for a in arguments_of(type(config)) for key in _places(a.name)}
     runner = (given or {}).get("env_runner_cls", config.env_runner_cls)
+    # RLlib makes a dict of a config that is given whole, most of which is to change nothing.
+    whole = given is not None and default.to_dict().keys() <= given.keys()
     for key, value in (given or {}).items():
         name = config._translate_special_keys(key, warn_deprecated=False)
         if name not in by_key and name not in vars(default):
@@ -379,7 +381,7 @@ def check_evaluation_arguments(config: Any) -> None:
         call = f"config.evaluation(evaluation_config={{{key!r}: {{}}}})"
         why = None if by_key[name].ours else NOT_OF_EVALUATION.get(by_key[name].method)
         why = _SET_BY_EVALUATION.get(key, why)
-        if why is not None:
+        if why is not None and not whole:
             raise ValueError(
                 f"{call.replace('{}', in_short(value))} would change nothing: {why}. Leave it out."
             )

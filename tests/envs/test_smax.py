@@ -434,6 +434,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         make_smax({"map": MAP})
 
 
+@pytest.mark.slow
 def test_trains_by_name_with_a_remote_runner_and_evaluation(jaxmarl_smax, ray_local):
     algo = (
         HAPPOConfig()

@@ -214,10 +214,10 @@ def test_the_stock_runner_has_no_memory():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"recurrent": "rnn"}, r"'rnn'; None, 'gru' or 'lstm'.*model_config=\{'recurrent'"),
+        ({"recurrent": "rnn"}, r"'rnn', .*; None, 'gru' or 'lstm'.*model_config=\{'recurrent'"),
         ({"critic_recurrent": "rnn"}, r"'rnn'.*model_config=\{'critic_recurrent'"),
-        ({"recurrent_size": 0}, r"positive integer or None, got 0.*'recurrent_size'"),
-        ({"max_seq_len": 0}, r"at least 1, got 0.*model_config=\{'max_seq_len'"),
+        ({"recurrent_size": 0}, r"`recurrent_size` is 0, .* or None.*'recurrent_size'"),
+        ({"max_seq_len": 0}, r"`max_seq_len` is 0, .*model_config=\{'max_seq_len'"),
     ],
 )
 def test_settings_are_checked(model, message):

@@ -68,6 +68,7 @@ def test_four_trials_of_two_algorithms(ray_local, settings, tmp_path, capsys):
     assert again["best"] == said["best"] and rows_of(said["csv"]) == rows
 
 
+@pytest.mark.slow
 def test_optuna_is_told_the_mean_over_seeds(ray_local, settings, tmp_path, capsys):
     pytest.importorskip("optuna")
     pytest.importorskip("rliable")
