@@ -29,12 +29,16 @@ def heard(monkeypatch):
     messages = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
-    for name in KNOWN:
-        logging.getLogger(name).addHandler(handler)
+    loggers = {name: logging.getLogger(name) for name in KNOWN}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    for logger in loggers.values():
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)  # another test may have asked RLlib for errors only
     monkeypatch.delenv(QUIET, raising=False)
     yield messages
-    for name in KNOWN:
-        logging.getLogger(name).removeHandler(handler)
+    for name, logger in loggers.items():
+        logger.removeHandler(handler)
+        logger.setLevel(levels[name])
 
 
 def warn(monkeypatch):
