@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -406,6 +407,10 @@ def _why_refused(method: str, name: str, runner: Any) -> str | None:
 
 
 def _equal(value: Any, before: Any) -> bool:
+    if isinstance(before, Enum) and isinstance(value, str):
+        before = before.value  # Tune's files hold the text.
+    elif isinstance(before, tuple) and isinstance(value, list):
+        before = list(before)
     try:
         return type(value) is type(before) and bool(value == before)
     except Exception:

@@ -319,3 +319,11 @@ def test_defaults_are_silent(caplog):
     config.validate()
     config.copy(copy_frozen=False).validate()
     assert not [r for r in caplog.records if r.name.startswith("rllib_hetero")]
+
+
+def test_defaults_as_a_file_of_tune_holds_them():
+    """Enums are texts there, and tuples lists."""
+    config = HAPPOConfig().environment("matrix_game", env_config={"game": "climbing"})
+    what = config.torch_compile_learner_what_to_compile
+    config.framework(torch_compile_learner_what_to_compile=what.value)
+    config.validate()
