@@ -184,9 +184,7 @@ def test_the_name_alone_is_simple_spread():
     assert type(make_mpe({})) is type(make_mpe({"scenario": "simple_spread"}))
 
 
-@pytest.mark.parametrize(
-    "config", [{"scenario": None}, {"scenario": "simple_tag"}, {"scenario": ["simple"]}]
-)
+@pytest.mark.parametrize("scenario", [None, "simple_tag", ["simple"]], ids=str)
 def test_unknown_scenario(scenario):
     with pytest.raises(TeamError, match=r"_spread.*_reference.*_speaker_listener.*mpe2.*config"):
         make_mpe({"scenario": scenario})
