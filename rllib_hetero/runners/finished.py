@@ -32,7 +32,7 @@ class FinishedEpisodes:
     RLlib's means, minima and maxima are over a window of the latest episodes. Logging one costs
     what several steps of a fast environment cost, so that those which would leave the window
     within the rollout are only counted, and each key's values are logged in one go: as RLlib's
-    `_log_episode_metrics` would, in a seventh of its time.
+    `_log_episode_metrics` would, without its walk through nested dicts.
 
     Args:
         layout: Agents and modules.
