@@ -60,6 +60,7 @@ bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/off_policy.py
 	$(BIN)/python tests/benchmarks/replay.py
 	$(BIN)/python tests/benchmarks/consensus.py
+	$(BIN)/python tests/benchmarks/team_size.py
 
 scaling: $(SETUP)  ## measure throughput by the number of env runners
 	$(BIN)/python tests/benchmarks/scaling.py

@@ -10,6 +10,7 @@ Needs no Ray: it lives where the learner lives, and is handed fragments.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from rllib_hetero.replay.tables import in_files
 from rllib_hetero.replay.windows import Windows
 from rllib_hetero.replay.writer import FragmentWriter
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import Layout
+from rllib_hetero.team import AgentID, Layout
 
 
 class JointReplay:
@@ -50,6 +51,8 @@ class JointReplay:
         keep_log_probs: Keeps the behaviour policy's log-probabilities.
         keep_dist_inputs: Keeps the behaviour policy's parameters.
         sequence_length: L, the steps of a stretch that `sequences` gives. None: it gives none.
+        agents: Whose observations, actions and rewards are kept: whole modules. The global state
+            is left out then. None: everything of everybody.
         alpha: Exponent of priorities, by which rows can be drawn. None: there are none.
         folder: Keeps the rows in files there, in place of RAM.
         device: Where batches go.
@@ -71,6 +74,7 @@ class JointReplay:
         keep_log_probs: bool = False,
         keep_dist_inputs: bool = False,
         sequence_length: int | None = None,
+        agents: Collection[AgentID] | None = None,
         alpha: float | None = None,
         folder: str | Path | None = None,
         device: torch.device | str = "cpu",
@@ -84,8 +88,9 @@ class JointReplay:
             "individual_rewards": individual_rewards,
             "keep_log_probs": keep_log_probs,
             "keep_dist_inputs": keep_dist_inputs,
+            "agents": agents,
         }
-        packing = Packing(layout, **kept)
+        packing = Packing(layout, **kept)  # type: ignore[arg-type]
         if folder is None:
             needed = bytes_needed(
                 layout,
@@ -93,9 +98,10 @@ class JointReplay:
                 num_columns,
                 sequence_length=sequence_length,
                 prioritized=alpha is not None,
-                **kept,
+                **kept,  # type: ignore[arg-type]
             )
             check_memory(needed, free_memory())
+        self._packing = packing
         self._rings = Rings(num_columns, capacity // num_columns)
         allocate = np.zeros if folder is None else in_files(folder)
         self._rows = Rows(packing, self._rings.num_slots, allocate)
@@ -110,7 +116,7 @@ class JointReplay:
         )
         self._reader = BatchReader(packing, self._rings, self._rows, torch.device(device))
         signature = {
-            "agents": [str(a) for a in layout.team.agents],
+            "agents": [str(a) for a in packing.agents],
             "widths": packing.widths,
             "sequence_length": sequence_length,
         }
@@ -121,6 +127,11 @@ class JointReplay:
     def __len__(self) -> int:
         """How many rows can be drawn."""
         return len(self._rings)
+
+    @property
+    def agents(self) -> tuple[AgentID, ...]:
+        """Whose transitions are kept, in the team's order."""
+        return self._packing.agents
 
     @property
     def num_columns(self) -> int:
@@ -223,7 +234,7 @@ class JointReplay:
 
         Returns:
             (1 + 2 k,) float64: the number of rows, sums of the rewards and of their squares, of
-            k = 1 + n columns: the team's, then the agents' if they are kept.
+            k = 1 + n columns: the team's, then those of `agents` if they are kept.
         """
         table = self._rows.tables["rewards"].array
         width = table.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rllib_hetero.replay.finals import ROOM
 from rllib_hetero.replay.packing import Packing
 from rllib_hetero.replay.priorities import num_nodes
 from rllib_hetero.replay.rings import Rings
-from rllib_hetero.team import Layout
+from rllib_hetero.team import AgentID, Layout
 
 
 def bytes_needed(
@@ -23,6 +24,7 @@ def bytes_needed(
     keep_log_probs: bool = False,
     keep_dist_inputs: bool = False,
     sequence_length: int | None = None,
+    agents: Collection[AgentID] | None = None,
     prioritized: bool = False,
     episode_length: float | None = None,
 ) -> int:
@@ -43,6 +45,7 @@ def bytes_needed(
         keep_log_probs: See `JointReplay`; up to 4 n bytes more.
         keep_dist_inputs: See `JointReplay`; 4 bytes more for each parameter.
         sequence_length: See `JointReplay`; 1 byte more.
+        agents: See `JointReplay`.
         prioritized: Whether rows have priorities; 16 bytes for each of the next power of 2.
         episode_length: The mean length of episodes, if they are cut: each has a true final
             observation of 4 d + n + w bytes. None: they are not counted.
@@ -52,6 +55,7 @@ def bytes_needed(
         individual_rewards=individual_rewards,
         keep_log_probs=keep_log_probs,
         keep_dist_inputs=keep_dist_inputs,
+        agents=agents,
     )
     sizes = {m: w * np.dtype(packing.dtypes[m]).itemsize for m, w in packing.widths.items()}
     rings = Rings(num_columns, capacity // num_columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -36,8 +37,11 @@ class Packing:
         keep_log_probs: Whether the behaviour policy's log-probabilities are kept, of the modules
             whose distribution has a density.
         keep_dist_inputs: Whether the behaviour policy's parameters are kept.
+        agents: Of whom there is to be anything, whole modules; the global state is left out then.
+            None: everything of everybody.
 
     Attributes:
+        agents: Of whom there is anything, in the team's order.
         widths: Table to its number of columns.
         dtypes: Table to the dtype of its numbers.
 
@@ -59,17 +63,20 @@ class Packing:
         individual_rewards: bool,
         keep_log_probs: bool,
         keep_dist_inputs: bool,
+        agents: Collection[AgentID] | None = None,
     ) -> None:
         if layout.autoregressive:
             raise ValueError("Agents that act in sequence learn on-policy: there is no replay.")
         self.layout = layout
         self.individual_rewards = individual_rewards
         team = layout.team
-        dists = {a: layout.distribution(layout.module_of[a]) for a in team.agents}
-        sizes = {a: team.observation_spaces[a].shape[0] for a in team.agents}
+        self.agents = tuple(a for a in team.agents if agents is None or a in agents)
+        self._rewarded = [team.agents.index(a) for a in self.agents]
+        dists = {a: layout.distribution(layout.module_of[a]) for a in self.agents}
+        sizes = {a: team.observation_spaces[a].shape[0] for a in self.agents}
         self._observed = _Part(layout, sizes)
-        self._alive = _Part(layout, dict.fromkeys(team.agents, 1))
-        choices = {a: sum(dists[a].choices) for a in team.agents if a in team.masked}
+        self._alive = _Part(layout, dict.fromkeys(self.agents, 1))
+        choices = {a: sum(dists[a].choices) for a in self.agents if a in team.masked}
         self._allowed = _Part(layout, choices, self._alive.end)
         self._acted = _Part(layout, {a: math.prod(d.action_shape) for a, d in dists.items()})
         dense = [a for a, d in dists.items() if keep_log_probs and isinstance(d, Density)]
@@ -77,13 +84,13 @@ class Packing:
         inputs = {a: d.size for a, d in dists.items()} if keep_dist_inputs else {}
         self._dist_inputs = _Part(layout, inputs, self._log_probs.end)
         self._state = slice(0, self._observed.end)
-        if team.state_space is not None:
+        if team.state_space is not None and agents is None:
             self._state = slice(self._observed.end, self._observed.end + team.state_space.shape[0])
         self.widths = {
             "seen": self._state.stop,
             "flags": self._allowed.end,
             "acted": self._dist_inputs.end,
-            "rewards": 1 + individual_rewards * len(team.agents),
+            "rewards": 1 + individual_rewards * len(self.agents),
         }
 
     # ---- arrays in, rows out -----------------------------------------------------------------
@@ -92,7 +99,7 @@ class Packing:
         """Packs observations (..., n_m, d_m) and state (..., s) into (..., width)."""
         rows = self._rows("seen", np.float32, observations)
         self._fill(rows, observations, self._observed)
-        if state is not None:
+        if self._state.start:
             rows[..., self._state] = state
         return rows
 
@@ -115,7 +122,9 @@ class Packing:
     def rewards(self, rewards: np.ndarray) -> np.ndarray:
         """Packs rewards (..., n) of the agents."""
         team = self.layout.team.team_reward(rewards)[..., None]
-        return np.concatenate([team, rewards], -1) if self.individual_rewards else team
+        if not self.individual_rewards:
+            return team
+        return np.concatenate([team, rewards[..., self._rewarded]], -1)
 
     def nobody(self) -> np.ndarray:
         """(width,) the flags after an end: nobody is alive, everything is allowed."""

@@ -68,7 +68,7 @@ def test_rewards_and_individual_parameters_stay_where_they_are(recording):
             numbers = answer.metrics[me].values()
             assert all(isinstance(x, (int, float)) for x in numbers)
     for seat in loop.group.crew.seats:
-        batch = seat._host._replay.take(np.arange(8))
+        batch = seat._host._replays.named[seat.members[0]].take(np.arange(8))
         own = list(FOUR).index(seat.members[0])
         known = ~torch.isnan(batch.agent_rewards)
         assert known[:, own].all() and known.sum() == 8
@@ -154,7 +154,7 @@ def test_a_fragment_that_one_host_lacks_is_used_by_none():
     loop = Loop(toy_config(), Losing)
     metrics = loop.run(1, updates=0)
     assert metrics[None]["skipped_fragments"] == 1
-    assert [len(seat._host._replay) for seat in loop.group.crew.seats] == [0] * 4
+    assert [len(seat._host._replays) for seat in loop.group.crew.seats] == [0] * 4
 
 
 def test_traffic_is_counted():

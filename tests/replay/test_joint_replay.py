@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from histories import KINDS, History, assert_moment, layout_of
 
-from rllib_hetero.replay import JointReplay, uniform
+from rllib_hetero.replay import JointReplay, bytes_needed, uniform
 
 GAMMA = 0.9
 
@@ -213,3 +213,37 @@ def test_uniform_draws_are_alike_everywhere():
     assert not np.array_equal(drawn, uniform((3, 8, 1), 50, 5000))
     counts = np.bincount(drawn, minlength=50)
     assert len(counts) == 50 and (np.abs(counts - 100) < 5 * 10).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replay_of_some_agents_gives_what_the_whole_one_gives_of_them(kind):
+    layout = layout_of(kind)
+    module = sorted(layout.groups)[0]
+    agents = layout.groups[module]
+    kept = {"individual_rewards": True, "keep_log_probs": True}
+    settings = {"capacity": 40, "num_columns": 2} | kept
+    whole = JointReplay(layout, **settings)
+    part = JointReplay(layout, agents=agents, **settings)
+    history = History(layout, 2, seed=3)
+    for _ in range(5):
+        fragment = history.sample(9)
+        whole.add(fragment)
+        part.add(fragment)
+    assert set(part.agents) == set(agents)
+    own = [whole.agents.index(a) for a in part.agents]
+    rows = np.arange(len(whole))
+    one, other = whole.take(rows, 3), part.take(rows, 3)
+    for name in ("observations", "next_observations", "active", "next_active", "actions", "masks"):
+        expected, found = getattr(one, name), getattr(other, name)
+        assert set(found) == {module} & set(expected), name
+        for m in found:
+            np.testing.assert_array_equal(found[m], expected[m])
+    np.testing.assert_array_equal(other.log_probs[module], one.log_probs[module])
+    np.testing.assert_array_equal(other.agent_rewards, one.agent_rewards[:, own])
+    np.testing.assert_array_equal(other.discount, one.discount)
+    size = len(part.take(rows[:1]).state[0])
+    assert size == sum(layout.team.observation_spaces[a].shape[0] for a in agents)
+    moments = np.split(whole.reward_moments()[1:], 2)
+    expected = [len(whole), *(x[[0, *(1 + i for i in own)]] for x in moments)]
+    np.testing.assert_array_equal(part.reward_moments(), np.hstack(expected))
+    assert part.nbytes == bytes_needed(layout, 40, 2, agents=agents, **kept)

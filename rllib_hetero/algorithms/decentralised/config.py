@@ -376,12 +376,18 @@ class ReplayingConfig(OffPolicyConfig, DecentralisedConfig):
     """Settings of decentralised agents that learn from replays, one in each host.
 
     Every host keeps what everybody may read, and the rewards of its own members only. Its
-    capacity is therefore smaller than a central replay's: 100,000 by default.
+    capacity is therefore smaller than a central replay's: 100,000 by default. Members that do not
+    read others have a replay each, of what is their own.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.replay_buffer_config["capacity"] = 100_000
+
+    @property
+    def reads_others(self) -> bool:
+        """Whether agents learn from what others see and do."""
+        return True
 
     def replay_settings(self) -> dict[str, Any]:
         """What the replays are to keep: arguments of `JointReplay`."""
@@ -407,10 +413,12 @@ class ReplayingConfig(OffPolicyConfig, DecentralisedConfig):
         machines = 1
         if ray.is_initialized():
             machines = max(1, sum(node["Alive"] for node in ray.nodes()))
+        replays = len(self.hosts) if self.reads_others else len(self.members)
         needed = bytes_needed(
             self.layout,
             self.replay_buffer_config["capacity"],
             self.num_envs,
+            agents=None if self.reads_others else self.layout.groups[self.members[0]],
             **self.replay_settings(),
         )
-        check_memory(needed * math.ceil(len(self.hosts) / machines), free_memory())
+        check_memory(needed * math.ceil(replays / machines), free_memory())

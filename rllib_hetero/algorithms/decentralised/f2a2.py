@@ -225,6 +225,11 @@ class F2A2Config(ReplayingConfig):
         )
 
     @property
+    @override(ReplayingConfig)
+    def reads_others(self) -> bool:
+        return CRITICS[self.critic].reads_others
+
+    @property
     def models_others(self) -> bool:
         """Whether other agents' policies are predicted."""
         return self.other_agents_config["model"]

@@ -38,8 +38,7 @@ class CounterfactualMember(Member):
 
     def learn(self, drawn: Drawn, before: Moment, then: Moment) -> None:
         batch, joint, alive = drawn.batch, self.config.joint_gradient, before.alive
-        assert drawn.runs is not None
-        targets = self.targets(batch, drawn.runs, then)
+        targets = self.targets(drawn, then)
         scene, actions = self.replayed(batch, before.view), batch.actions[self.module_id]
 
         (values,), penalty = self.critic.values_and_penalty(scene)
@@ -62,12 +61,14 @@ class CounterfactualMember(Member):
         self.step_actor(loss - self.config.entropy_coeff * entropy)
 
     @torch.no_grad()
-    def targets(self, batch: JointBatch, runs: np.ndarray, then: Moment) -> Tensor:
+    def targets(self, drawn: Drawn, then: Moment) -> Tensor:
         """(B, k) TD(lambda) of each run, by the target critic ([2], section 4).
 
         The next actions are those that were taken next; behind the last step of a run, where
         nobody knows them, what the policies draw.
         """
+        batch, runs = drawn.batch, drawn.runs
+        assert runs is not None
         ends = torch.from_numpy(runs.cumsum() - 1)
         last = torch.zeros(len(batch), dtype=torch.bool)
         last[ends] = True
@@ -84,7 +85,7 @@ class CounterfactualMember(Member):
             return out
 
         targets = td_lambda_targets(
-            in_runs(self.rewards(batch)),
+            in_runs(drawn.rewards),
             in_runs(values),
             in_runs(batch.discount[:, None] * then.alive),
             in_runs(torch.ones_like(last)),

@@ -2,7 +2,7 @@
 
 <checkpoint>/agents/<member>.pt          all that a member is
 <checkpoint>/policies/<member>.pt        its policy, in a form that needs no Ray to read
-<checkpoint>/agents/<first member>.replay/    the host's replay
+<checkpoint>/agents/<member>.replay/     what it, and maybe others of its host, draw from
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AGENTS = "agents"
 def write(
     states: Mapping[ModuleID, Any],
     policies: Mapping[ModuleID, dict[str, np.ndarray]],
-    replay: JointReplay | None,
+    replays: Mapping[ModuleID, JointReplay],
     path: str,
     filesystem: Any,
     previous: str | None,
@@ -39,7 +39,7 @@ def write(
     Args:
         states: Member to its state.
         policies: Member to its policy.
-        replay: The host's; None: it is not to be written.
+        replays: The host's, by a member that draws from each; empty: they are not to be written.
         path: The checkpoint's folder, on the filesystem.
         filesystem: The pyarrow filesystem.
         previous: An earlier checkpoint of the run, to whose files the replay's may be linked.
@@ -56,18 +56,23 @@ def write(
     if local and not os.path.isdir(path):
         return contents
     write_contents(contents, path, filesystem)
-    if replay is None:
-        return None
-    folder = _replay_folder(path, next(iter(states)))
-    if local:
-        before = _replay_folder(previous, next(iter(states))) if previous else ""
-        replay.save(Path(folder), Path(before) if os.path.isdir(before) else None)
-    else:
-        with tempfile.TemporaryDirectory() as beside:
-            replay.save(Path(beside), None)
-            filesystem.create_dir(folder, recursive=True)
-            pyarrow.fs.copy_files(beside, folder, destination_filesystem=filesystem)
+    for m, replay in replays.items():
+        _write_replay(replay, m, path, filesystem, previous)
     return None
+
+
+def _write_replay(
+    replay: JointReplay, member: ModuleID, path: str, filesystem: Any, previous: str | None
+) -> None:
+    folder = _replay_folder(path, member)
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        before = _replay_folder(previous, member) if previous else ""
+        replay.save(Path(folder), Path(before) if os.path.isdir(before) else None)
+        return
+    with tempfile.TemporaryDirectory() as beside:
+        replay.save(Path(beside), None)
+        filesystem.create_dir(folder, recursive=True)
+        pyarrow.fs.copy_files(beside, folder, destination_filesystem=filesystem)
 
 
 def write_contents(contents: Mapping[str, bytes], path: str, filesystem: Any) -> None:
@@ -91,22 +96,24 @@ def read_states(
     return states
 
 
-def read_replay(first: ModuleID, replay: JointReplay, path: str, filesystem: Any) -> bool:
-    """Reads a host's replay, by the id of its first member; False if there is none."""
-    folder = _replay_folder(path, first)
-    if filesystem.get_file_info(folder).type != pyarrow.fs.FileType.Directory:
+def read_replays(replays: Mapping[ModuleID, JointReplay], path: str, filesystem: Any) -> bool:
+    """Reads a host's replays; False, and nothing is read, unless all of them are there."""
+    folders = {m: _replay_folder(path, m) for m in replays}
+    found = filesystem.get_file_info(list(folders.values()))
+    if any(info.type != pyarrow.fs.FileType.Directory for info in found):
         return False
-    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        replay.restore(Path(folder))
-        return True
-    with tempfile.TemporaryDirectory() as beside:
-        pyarrow.fs.copy_files(folder, beside, source_filesystem=filesystem)
-        replay.restore(Path(beside))
+    for m, replay in replays.items():
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+            replay.restore(Path(folders[m]))
+            continue
+        with tempfile.TemporaryDirectory() as beside:
+            pyarrow.fs.copy_files(folders[m], beside, source_filesystem=filesystem)
+            replay.restore(Path(beside))
     return True
 
 
-def _replay_folder(path: str, first: ModuleID) -> str:
-    return f"{path}/{AGENTS}/{first}.replay"
+def _replay_folder(path: str, member: ModuleID) -> str:
+    return f"{path}/{AGENTS}/{member}.replay"
 
 
 def _bytes_of(thing: Any) -> bytes:

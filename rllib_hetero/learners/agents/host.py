@@ -14,8 +14,8 @@ import torch
 
 from rllib_hetero.learners.agents import files
 from rllib_hetero.learners.agents.exchange import Outcome, Plan, Report, Source
+from rllib_hetero.learners.agents.replays import Replays
 from rllib_hetero.references import fetch
-from rllib_hetero.replay import JointReplay
 from rllib_hetero.replay.homes import first_column
 from rllib_hetero.runners.dealing import Deal, put_together
 from rllib_hetero.runners.fragment import TeamFragment
@@ -77,13 +77,7 @@ class Host:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(_as_seed((config.update_order_seed, self._numbers[m])))
                 self._members[m] = member_class(config, m, device)
-        self._replay = JointReplay(
-            config.layout,
-            capacity=config.rows_per_env * config.num_envs,
-            num_columns=config.num_envs,
-            device=device,
-            **config.replay_settings(),
-        )
+        self._replays = Replays(config, list(members), device)
         self._received: dict[Source, TeamFragment] = {}
         exchange = any(member.exchanges_policies for member in self._members.values())
         self._others = self._build_others() if exchange else None
@@ -160,7 +154,7 @@ class Host:
             },
             projections={m: x.consensus.projections(seed) for m, x in self._members.items()},
             policies=self.policies(),
-            rows=len(self._replay),
+            rows=len(self._replays),
         )
 
     def _mix(self, plan: Plan) -> None:
@@ -195,19 +189,19 @@ class Host:
             for m, member in self._members.items():
                 seed = (self._config.update_order_seed, k, self._numbers[m])
                 others = self._others and {j: x for j, x in self._others.items() if j != m}
-                member.update(member.draw(self._replay, seed), seed, others)
+                member.update(member.draw(self._replays[m], seed), seed, others)
 
     def _keep(self, sources: frozenset[Source]) -> None:
         for source in sorted(sources & self._received.keys()):
             fragment = self._received[source]
             column = first_column(fragment, self._config.num_envs_per_env_runner)
-            self._replay.add(fragment, column)
+            self._replays.add(fragment, column)
         self._received = {}
 
     def _can_learn(self) -> bool:
         # A host that was started anew would else learn from a handful of steps.
         least = self._config.num_steps_sampled_before_learning_starts
-        return len(self._replay) >= max(1, min(least, self._replay.capacity))
+        return len(self._replays) >= max(1, min(least, self._replays.capacity))
 
     def _copy(self, m: ModuleID) -> np.ndarray:
         return self._members[m].shared.vector().cpu().numpy()
@@ -265,13 +259,13 @@ class Host:
 
     def save(self, path: str, filesystem: Any, previous: str | None) -> dict[str, Any] | None:
         """Writes its part of a checkpoint; see `files.write`."""
-        replay = self._replay if self._keeps_replay() else None
-        return files.write(self._states(), self._policies(), replay, path, filesystem, previous)
+        replays = self._replays.named if self._keeps_replays() else {}
+        return files.write(self._states(), self._policies(), replays, path, filesystem, previous)
 
-    def _keeps_replay(self) -> bool:
+    def _keeps_replays(self) -> bool:
         wanted = self._config.replay_in_checkpoint
         if wanted is None:
-            held = self._replay.nbytes * len(self._replay) // self._replay.capacity
+            held = self._replays.nbytes * len(self._replays) // self._replays.capacity
             return held * len(self._config.hosts) <= SMALL_REPLAY
         return wanted
 
@@ -290,9 +284,7 @@ class Host:
         for m, state in states.items():
             self._set_state(m, state)
         self._restored = True
-        with_replay = with_replay and files.read_replay(
-            next(iter(self._members)), self._replay, path, filesystem
-        )
+        with_replay = with_replay and files.read_replays(self._replays.named, path, filesystem)
         return [m for m in self._members if m not in states], with_replay
 
     def adopt(self, members: Sequence[ModuleID], copies: dict[ModuleID, Any]) -> None:

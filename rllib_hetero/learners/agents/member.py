@@ -47,8 +47,8 @@ class Drawn:
 
     Attributes:
         batch: The joint transitions to learn from.
-        reward_moments: Of all rows' rewards; see `JointReplay.reward_moments`. None where rewards
-            are taken as they are.
+        rewards: (B, k) of the member's own agents, and of nobody else; standardised by those of
+            all rows if so configured.
         runs: (P,) lengths of the runs of rows that the batch consists of, if it is all rows.
         history: What came before the batch, if other agents are modelled.
         recent: Of the newest transitions, and what came before them: what the models learn from.
@@ -56,7 +56,7 @@ class Drawn:
     """
 
     batch: JointBatch
-    reward_moments: np.ndarray | None = None
+    rewards: Tensor
     runs: np.ndarray | None = None
     history: JointHistory | None = None
     recent: tuple[JointBatch, JointHistory] | None = None
@@ -107,7 +107,6 @@ class Member(ABC):
         self.layout = layout = config.layout
         self.agents = layout.groups[module_id]
         self.dist = layout.distribution(module_id)
-        self._rewarded = [layout.team.agents.index(a) for a in self.agents]
         spec = config.get_multi_rl_module_spec()[module_id]
         self.actor = spec.build().to(self.device)
         if not self.has_target_policy and hasattr(self.actor, "target_network"):
@@ -138,7 +137,6 @@ class Member(ABC):
         ]
         self.num_updates = 0
         self._notes: dict[str, list[Tensor]] = defaultdict(list)
-        self._mean, self._deviation = torch.zeros(()), torch.ones(())
         self.explore_as_scheduled(0)
 
     def new_critic_optimizer(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -207,9 +205,16 @@ class Member(ABC):
             seed: (the run's seed, number of the update, index of the member).
         """
         indices = self._indices(replay, seed)
-        drawn = Drawn(replay.take(indices, n_step=1, gamma=self.config.gamma))
+        batch = replay.take(indices, n_step=1, gamma=self.config.gamma)
+        assert batch.agent_rewards is not None
+        own = [replay.agents.index(a) for a in self.agents]
+        rewards = batch.agent_rewards[:, own]
         if self.config.standardize_rewards:
-            drawn.reward_moments = replay.reward_moments()
+            # The team's come first.
+            scale = mean_and_deviation(torch.from_numpy(replay.reward_moments()))
+            mean, deviation = (x[1:][own].to(rewards) for x in scale)
+            rewards = (rewards - mean) / deviation
+        drawn = Drawn(batch, rewards)
         if self.models is not None:
             self._draw_for_models(drawn, replay, indices, self.models, seed)
         return drawn
@@ -257,10 +262,6 @@ class Member(ABC):
             NonFiniteUpdateError: If a gradient is NaN or infinite.
         """
         self._noise = torch.Generator().manual_seed(as_seed((*seed, 2)))
-        if drawn.reward_moments is not None:
-            mean, deviation = mean_and_deviation(torch.from_numpy(drawn.reward_moments))
-            own = [1 + i for i in self._rewarded]  # Behind the team's.
-            self._mean, self._deviation = mean[own], deviation[own]
         if drawn.first is not None and self.models is not None:
             self.models.meet(drawn.first)
         batch = drawn.batch
@@ -332,15 +333,9 @@ class Member(ABC):
 
     # ---- what updates are made of -----------------------------------------------------------
 
-    def rewards(self, batch: JointBatch) -> Tensor:
-        """(B, k) of its own agents, and of nobody else; standardised if so configured."""
-        assert batch.agent_rewards is not None
-        own = batch.agent_rewards[:, self._rewarded]
-        return (own - self._mean.to(own)) / self._deviation.to(own)
-
-    def target(self, batch: JointBatch, then: Moment, values: Tensor) -> Tensor:
+    def target(self, drawn: Drawn, then: Moment, values: Tensor) -> Tensor:
         """(B, k) r + gamma V', which ends with the agent's life."""
-        return td_target(self.rewards(batch), batch.discount[:, None] * then.alive, values)
+        return td_target(drawn.rewards, drawn.batch.discount[:, None] * then.alive, values)
 
     def replayed(self, batch: JointBatch, view: View) -> Scene:
         """What was done."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from rllib_hetero.functional import off_policy_critic_loss, smallest, truncated_ratio
 from rllib_hetero.learners.agents.member import Drawn, Member, Moment, one_hots
 from rllib_hetero.learners.agents.scenes import Scene
-from rllib_hetero.replay import JointBatch
 
 
 @dataclass
@@ -49,7 +48,7 @@ class OffPolicyMember(Member):
     """DDPG's, TD3's and SAC's update. They supply the target, and the actor's loss."""
 
     def learn(self, drawn: Drawn, before: Moment, then: Moment) -> None:
-        samples = self._samples(drawn.batch, before, then)
+        samples = self._samples(drawn, before, then)
         self.step_critic(self.critic_loss(samples))
         if self.actor_is_due():
             self.step_actor(self.actor_loss(samples))
@@ -67,7 +66,8 @@ class OffPolicyMember(Member):
         return True
 
     @torch.no_grad()
-    def _samples(self, batch: JointBatch, before: Moment, then: Moment) -> Samples:
+    def _samples(self, drawn: Drawn, before: Moment, then: Moment) -> Samples:
+        batch = drawn.batch
         m, most = self.module_id, self.config.importance_clip
         logits, actions = before.logits.detach(), batch.actions[m]
         noise = self.gumbels(logits.shape)
@@ -91,7 +91,7 @@ class OffPolicyMember(Member):
             noise=noise,
             rho=rho,
             kappa=kappa,
-            targets=self.target(batch, then, self.next_value(then)),
+            targets=self.target(drawn, then, self.next_value(then)),
         )
 
     def critic_loss(self, samples: Samples) -> Tensor:
