@@ -23,6 +23,7 @@ from rllib_hetero.reporting.comparison import (
     stages_header,
     with_deviation,
 )
+from rllib_hetero.reporting.run import run_training
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "results").glob("*_comparison.md"))
@@ -125,6 +126,33 @@ def test_runs_are_trained_and_kept_once(ray_local, command, tmp_path, monkeypatc
     command("bppo_comparison", *options)
     assert {path.stem: path.read_text() for path in data.glob("*.csv")} == kept
     assert (tmp_path / "docs" / "bppo_comparison.md").read_text() == page
+
+
+def test_a_run_that_was_stopped_goes_on(ray_local, command, tmp_path):
+    options = ["--tasks", "climbing", "--methods", "mappo", "--seeds", "1"]
+    run = Run(("climbing", "mappo"), 1, 20_000)
+    out = tmp_path / "out"
+    stopped = out / f"{run.name}.unfinished"
+    config = load("bppo_comparison").configure(run)
+    run_training(config, env_steps=10_000, out=stopped, quiet=True)
+    before = (stopped / "progress.csv").read_text().splitlines()
+    command("bppo_comparison", *options, "--env-steps", "20000")
+    after = (out / run.name / "progress.csv").read_text().splitlines()
+    assert after[: len(before)] == before
+    assert [row.split(",")[0] for row in after[1:]] == ["1", "2"]
+    record = json.loads((out / run.name / "run.json").read_text())
+    assert [part["env_steps"] for part in record["resumed"]] == [10_000]
+
+
+def test_the_commits_of_a_run_in_parts(tmp_path):
+    comparison, run = Comparison(tmp_path / "data", tmp_path / "out"), Run(("a",), 1, 1000)
+    folder = tmp_path / "out" / run.name
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "progress.csv").write_text("iteration,env_steps,episode_return_mean\n1,1000,2.0\n")
+    parts = [{"git_commit": c} for c in ("2" * 40, "1" * 40, "3" * 40 + "-dirty")]
+    (folder / "run.json").write_text(json.dumps({"git_commit": "1" * 40, "resumed": parts}))
+    comparison.keep_finished([run])
+    assert comparison.commits([run]) == "1111111, 2222222, 3333333-dirty"
 
 
 def test_an_unfinished_run_is_left_alone(tmp_path, monkeypatch, capsys):

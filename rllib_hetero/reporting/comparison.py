@@ -2,8 +2,8 @@
 
 A comparison's script says which runs there are, how each is configured and what its page tells.
 Here is the rest: runs that are missing are trained in parallel as Ray tasks; of every run, the
-returns of all iterations and the commit are kept. What is kept is not trained again, so that a
-script can be stopped and started again.
+returns of all iterations and the commit are kept. What is kept is not trained again, and a run that
+was stopped goes on from its last checkpoint, so that a script can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ import numpy as np
 import ray
 import torch
 
+from rllib_hetero.reporting.checkpoints import settle
 from rllib_hetero.reporting.curve import on_common_steps, read_column, smooth
 from rllib_hetero.reporting.lock import locked
 from rllib_hetero.reporting.plotting import Diagram, Line, draw, explain, new_figure, save
+from rllib_hetero.reporting.resume import resume_training
 from rllib_hetero.reporting.run import run_training
+
+CHECKPOINTS = 20
+"""How often a run's state is written while it is trained."""
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Environment steps (n,) and the returns (n,) there."""
@@ -142,7 +147,7 @@ class Comparison:
     def commits(self, runs: Sequence[Run]) -> str:
         """The commits that the kept runs are of, in words."""
         known = self._commits()
-        return ", ".join(sorted({_commit(known[run.name]) for run in runs}))
+        return ", ".join(sorted({c for run in runs for c in _short(known[run.name])}))
 
     def _is_finished(self, run: Run) -> bool:
         # A checkpoint alone may be one of a run that was stopped, or of another length.
@@ -157,7 +162,7 @@ class Comparison:
         steps, values = read_column(folder / "progress.csv", "episode_return_mean")
         self.data.mkdir(parents=True, exist_ok=True)
         known = self._commits()
-        known[run.name] = json.loads((folder / "run.json").read_text())["git_commit"]
+        known[run.name] = _commits_of(json.loads((folder / "run.json").read_text()))
         (self.data / "commits.json").write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
         with open(self._csv(run), "w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
@@ -179,10 +184,18 @@ def _train(config: Any, env_steps: int, folder: Path) -> None:
     """Trains beside the folder, and puts it into its place when it is whole."""
     torch.set_num_threads(1)
     beside = folder.with_name(folder.name + ".unfinished")
-    if beside.exists():
-        with locked(beside):  # of a script that was stopped, not of one that trains it now
-            shutil.rmtree(beside, ignore_errors=True)
-    run_training(config, env_steps=env_steps, out=beside, quiet=True)
+    # Without its replay a run would go on, but not as if it had not been stopped.
+    goes_on = getattr(config, "replay_in_checkpoint", True) is not False
+    settings: dict[str, Any] = {"env_steps": env_steps, "quiet": True}
+    if goes_on:
+        settings["checkpoint_every_steps"] = max(1, env_steps // CHECKPOINTS)
+    if goes_on and (beside / "run.json").exists() and settle(beside / "checkpoint"):
+        resume_training(beside, **settings)
+    else:
+        if beside.exists():
+            with locked(beside):  # of a script that was stopped, not of one that trains it now
+                shutil.rmtree(beside, ignore_errors=True)
+        run_training(config, out=beside, **settings)
     beside.rename(folder)
 
 
@@ -201,10 +214,16 @@ def _ray(parallel: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _commit(commit: str | None) -> str:
-    if commit is None:
-        return "unknown"
-    return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
+def _commits_of(record: Mapping[str, Any]) -> str | None:
+    """Of a run's record: the commit that it began with, and those that it went on with."""
+    every = [part["git_commit"] for part in (record, *record.get("resumed", ()))]
+    return " ".join(dict.fromkeys(filter(None, every))) or None
+
+
+def _short(commits: str | None) -> list[str]:
+    if commits is None:
+        return ["unknown"]
+    return [c[:7] + ("-dirty" if c.endswith("-dirty") else "") for c in commits.split()]
 
 
 # ---- tables -------------------------------------------------------------------------------------
