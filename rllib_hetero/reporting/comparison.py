@@ -133,8 +133,8 @@ class Comparison:
     def kept(self, what: tuple[str, ...], env_steps: int) -> list[Run]:
         """The kept runs of all seeds."""
         stem = Run(what, 0, env_steps).name[:-1]
-        seeds = [int(path.stem[len(stem) :]) for path in self.data.glob(f"{stem}*.csv")]
-        return [Run(what, seed, env_steps) for seed in sorted(seeds)]
+        seeds = [path.stem[len(stem) :] for path in self.data.glob(f"{stem}*.csv")]
+        return [Run(what, seed, env_steps) for seed in sorted(int(s) for s in seeds if s.isdigit())]
 
     def curves(self, runs: Sequence[Run]) -> dict[tuple[str, ...], list[Curve]]:
         """The kept returns by `what`. Iterations without a finished episode are left out."""
