@@ -2,7 +2,6 @@
 
 import copy
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from test_off_policy_faults import Fragile
 from test_overlap import wait_for
 from toys import CountingTeam
 
@@ -36,11 +36,11 @@ class Signing(CountingTeam):
         return super().step(action_dict)
 
 
-def config(family=HAPPOConfig, *, runners=2, agents=AGENTS, **env_config):
+def config(family=HAPPOConfig, *, runners=2, agents=AGENTS, env=Signing, **env_config):
     """Rollouts of 8 steps, episodes of 5: at the end of each rollout an episode is under way."""
     return (
         family()
-        .environment(Signing, env_config={"agents": agents, **env_config})
+        .environment(env, env_config={"agents": agents, **env_config})
         .env_runners(
             num_env_runners=runners, num_envs_per_env_runner=1, num_cpus_per_env_runner=0.5
         )
@@ -166,6 +166,27 @@ def test_whole_episodes_take_further_rounds(runs):
     for by_turns, overlapped in zip(*seen, strict=True):
         assert_same(by_turns, overlapped)
     assert seen[1][0][0][1]["num_env_steps_sampled_lifetime"] == 20
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_killed_costs_a_round_and_no_more(ray_local, tmp_path):
+    algo = (
+        config(crash=str(tmp_path / "crash"), env=Fragile)
+        .training(overlap=True)
+        .fault_tolerance(delay_between_env_runner_restarts_s=0)
+        .build_algo()
+    )
+    train(algo, 2)
+    (tmp_path / "crash").touch()
+    for _ in range(40):
+        result = algo.train()
+        assert result["env_runners"]["num_env_steps_sampled"] >= 15  # always a batch, or nearly
+        if result["fault_tolerance"]["num_remote_worker_restarts"] == 1:
+            break
+    assert not (tmp_path / "crash").exists()
+    for _ in range(2):
+        assert algo.train()["env_runners"]["num_env_steps_sampled"] == 16  # of both runners again
+    algo.stop()
 
 
 # ---- the learner's two halves --------------------------------------------------------------------

@@ -123,8 +123,8 @@ class COMAConfig(OnPolicyConfig):
             )
         if self.overlap:
             self._value_error(
-                "With `overlap`, runners sample with the new actors while the critic is fitted, and "
-                "COMA's critic is fitted before them: remove config.training(overlap=True)."
+                "With `overlap`, runners sample with the new actors while the critic is fitted, "
+                "and COMA's critic is fitted before them: remove config.training(overlap=True)."
             )
 
     @override(TeamConfig)
