@@ -20,11 +20,13 @@ class Rollout(NamedTuple):
         fragments: A list of one.
         metrics: The runner's, since its last rollout.
         progress: The runner's counters before it; a runner that is set to them samples it anew.
+        policy: The number of the policies that it was asked to be of; None: whichever.
     """
 
     fragments: list[TeamFragment]
     metrics: Any
     progress: StateDict
+    policy: int | None
 
 
 class RolloutsAhead:
@@ -37,20 +39,27 @@ class RolloutsAhead:
         runners: Whose remote ones sample.
         timeout_s: How long to wait for rollouts that are to be taken; those that come later are
             taken with the next ones. None: for ever.
+
+    Attributes:
+        policy: The number of the policies that rollouts must be of. A runner that does not have
+            them samples nothing, and a rollout that was asked for when it was another number is
+            thrown away. None: whatever policies a runner has will do.
     """
 
     def __init__(self, runners: EnvRunnerGroup, timeout_s: float | None) -> None:
         self._runners = runners
         self._timeout_s = timeout_s
+        self.policy: int | None = None
         self._asked: set[int] = set()
         self._finished: dict[int, Rollout] = {}
 
-    def ask(self, *, random_actions: bool) -> None:
+    def ask(self, *, random_actions: bool = False) -> None:
         """Asks every healthy runner for a rollout of which there is none to be taken."""
+        policy = self.policy
         idle = [i for i in self._runners.healthy_env_runner_ids() if i not in self._asked]
         if idle:
             self._runners.foreach_env_runner_async(
-                lambda runner: _sample(runner, random_actions=random_actions),
+                lambda runner: _sample(runner, policy, random_actions=random_actions),
                 tag=_TAG,
                 remote_worker_ids=idle,
             )
@@ -73,9 +82,13 @@ class RolloutsAhead:
         self._fetch(self._timeout_s)
 
     def drop(self) -> None:
-        """Waits for what was asked for, however long it takes, and throws it away."""
+        """Waits for what was asked for, however long it takes, and throws it away.
+
+        The next rollouts may be of whatever policies: they are about to change.
+        """
         self._fetch(None)
         self.forget(list(self._asked))
+        self.policy = None
 
     def forget(self, ids: Iterable[int]) -> None:
         """Expects nothing more of these runners: they have been replaced."""
@@ -84,14 +97,21 @@ class RolloutsAhead:
             self._finished.pop(i, None)
 
     def _fetch(self, timeout_s: float | None) -> None:
-        self._finished |= self._runners.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=timeout_s)
+        fetched = self._runners.fetch_ready_async_reqs(tags=_TAG, timeout_seconds=timeout_s)
+        for i, rollout in fetched:
+            if rollout is None or rollout.policy != self.policy:
+                self._asked.discard(i)
+            else:
+                self._finished[i] = rollout
 
     def progress(self) -> dict[int, StateDict]:
         """The counters before rollouts that have been sampled and not taken, by runner."""
         return {i: rollout.progress for i, rollout in self._finished.items()}
 
 
-def _sample(runner: Any, *, random_actions: bool) -> Rollout:
+def _sample(runner: Any, policy: int | None, *, random_actions: bool) -> Rollout | None:
+    if policy is not None and runner._weights_seq_no != policy:
+        return None
     progress = runner.get_progress()
     fragments = runner.sample(random_actions=random_actions)
-    return Rollout(fragments, runner.get_metrics(), progress)
+    return Rollout(fragments, runner.get_metrics(), progress, policy)

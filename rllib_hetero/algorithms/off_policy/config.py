@@ -9,6 +9,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
+from rllib_hetero.algorithms.overlap import check_overlap
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.replay import bytes_needed, check_memory, free_memory
 from rllib_hetero.team import ModuleID
@@ -145,7 +146,7 @@ class OffPolicyConfig(TeamConfig):
             return
         self._validate_ranges()
         self._validate_replay()
-        self._validate_overlap()
+        check_overlap(self)
 
     def _validate_ranges(self) -> None:
         for name in ("n_step", "train_batch_size_per_learner"):
@@ -231,24 +232,6 @@ class OffPolicyConfig(TeamConfig):
             prioritized=given["alpha"] is not None,
         )
         check_memory(needed, free_memory())
-
-    def _validate_overlap(self) -> None:
-        if not isinstance(self.overlap, bool):
-            self._value_error(
-                f"`overlap` must be True or False, got {self.overlap!r}. Set it with "
-                "config.training(overlap=...)."
-            )
-        if not self.overlap:
-            return
-        if self.num_env_runners == 0:
-            self._value_error(
-                "With `overlap`, runners sample while updates are made, which takes processes of "
-                "their own: set config.env_runners(num_env_runners=1) or more, or remove "
-                "config.training(overlap=True)."
-            )
-        # The team env runner has no connectors whose states could be merged. To ask for them is
-        # to wait for the rollout that is under way.
-        self.merge_env_runner_states = False
 
     def _validate_priorities(self) -> None:
         for key in ("alpha", "beta"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pyarrow.fs
 
+from rllib_hetero.algorithms.each_learner import each_learner
 from rllib_hetero.replay.files import MANIFEST, num_columns_of
 
 FOLDER = "replay"
@@ -30,7 +31,7 @@ def save_replay(group: Any, path: str, filesystem: Any, previous: str | None) ->
         Whether all was written. A learner on another machine does not see a local folder.
     """
     filesystem, path = _locate(path, filesystem)
-    return all(_each(group, partial(_save, path=path, to=filesystem, previous=previous)))
+    return all(each_learner(group, partial(_save, path=path, to=filesystem, previous=previous)))
 
 
 def restore_replay(group: Any, path: str, filesystem: Any = None) -> bool:
@@ -52,21 +53,13 @@ def restore_replay(group: Any, path: str, filesystem: Any = None) -> bool:
         for k in range(len(filesystem.get_file_info(there)))
     ]
     return bool(saved) and all(
-        _each(group, partial(_restore, path=path, origin=filesystem, saved=saved))
+        each_learner(group, partial(_restore, path=path, origin=filesystem, saved=saved))
     )
 
 
 def replay_bytes(group: Any) -> int:
     """Bytes of the rows that the learners hold, about."""
-    return sum(_each(group, _bytes_held))
-
-
-def _each(group: Any, call: Callable[[Any], Any]) -> list[Any]:
-    results = list(group.foreach_learner(call))
-    for result in results:
-        if not result.ok:
-            raise result.get()
-    return [result.get() for result in results]
+    return sum(each_learner(group, _bytes_held))
 
 
 def _bytes_held(learner: Any) -> int:

@@ -121,6 +121,11 @@ class COMAConfig(OnPolicyConfig):
                 f"`vf_clip_param` is {self.vf_clip_param!r}, but COMA's critic is held back by its "
                 "target network instead: leave it out of config.training(...)."
             )
+        if self.overlap:
+            self._value_error(
+                "With `overlap`, runners sample with the new actors while the critic is fitted, "
+                "and COMA's critic is fitted before them: remove config.training(overlap=True)."
+            )
 
     @override(TeamConfig)
     def get_critic_spec(self) -> RLModuleSpec:

@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
+from rllib_hetero.algorithms.overlap import check_overlap
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import TeamAdvantages
@@ -52,6 +53,7 @@ class OnPolicyConfig(TeamConfig):
         self.vf_huber_delta: float | None = 10.0
         self.value_norm = True
         self.standardize_advantages = True
+        self.overlap = False
 
     @override(TeamConfig)
     def training(
@@ -66,6 +68,7 @@ class OnPolicyConfig(TeamConfig):
         vf_huber_delta: float | None = NotProvided,
         value_norm: bool = NotProvided,
         standardize_advantages: bool = NotProvided,
+        overlap: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Sets the training settings.
@@ -88,6 +91,9 @@ class OnPolicyConfig(TeamConfig):
             vf_huber_delta: Where the critic's loss turns from squared to absolute. None: squared.
             value_norm: Whether value targets are normalised by running statistics.
             standardize_advantages: Whether advantages are standardised, once per batch.
+            overlap: Whether remote runners begin the next rollout as soon as the actors are
+                updated, while the critic is still fitted; the numbers stay the same. False:
+                sampling and updates take turns.
         """
         super().training(**kwargs)
         return self.set_given(
@@ -100,6 +106,7 @@ class OnPolicyConfig(TeamConfig):
             vf_huber_delta=vf_huber_delta,
             value_norm=value_norm,
             standardize_advantages=standardize_advantages,
+            overlap=overlap,
         )
 
     @override(TeamConfig)
@@ -109,6 +116,7 @@ class OnPolicyConfig(TeamConfig):
             return
         self._validate_ranges()
         self._validate_batch()
+        check_overlap(self)
 
     def _validate_ranges(self) -> None:
         clips = type(self)().clip_param is not None

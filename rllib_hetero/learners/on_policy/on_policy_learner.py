@@ -40,11 +40,11 @@ from rllib_hetero.functional import (
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.notes import largest
 from rllib_hetero.learners.on_policy.epochs import Share, epochs
+from rllib_hetero.learners.on_policy.halves import ACTORS_DONE, HalvedUpdate
 from rllib_hetero.learners.on_policy.over_time import actor_outputs_over_time, critic_values
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.units import Chunks, SingleRows
 from rllib_hetero.learners.schedules import scheduled
-from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.reductions import (
     sum_gradients,
     sum_over_learners,
@@ -61,7 +61,7 @@ RECORD = "record"
 """Entry: whether this step's statistics enter the metrics (the last epoch's do)."""
 
 
-class OnPolicyLearner(TeamLearner):
+class OnPolicyLearner(HalvedUpdate):
     """Base of the on-policy learners. Subclasses say in which order actors are stepped.
 
     A subclass implements `update_actors`, a generator of minibatches, and `surrogate`, the
@@ -111,10 +111,13 @@ class OnPolicyLearner(TeamLearner):
     def update_team(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         """Yields the minibatches of all steps on a batch: the actors', then the critic's.
 
+        Between them comes `ACTORS_DONE`, if actors are first: runners may sample from there on.
+
         Args:
             batch: The team batch, see `FragmentsToTeamBatch` and `TeamAdvantages`.
         """
         yield from self.update_actors(batch)
+        yield ACTORS_DONE
         yield from self._update_critic(batch[CRITIC])
 
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
@@ -204,6 +207,8 @@ class OnPolicyLearner(TeamLearner):
 
     @override(TorchLearner)
     def _update(self, batch: dict[ModuleID, Rows]) -> tuple[Any, dict[ModuleID, Tensor], dict]:
+        if not batch:  # `ACTORS_DONE`
+            return {}, {}, {}
         fwd_out = {m: self.forward(m, rows) for m, rows in batch.items()}
         losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
         optimizers = [o for m in batch for _, o in self.get_optimizers_for_module(m)]
