@@ -11,6 +11,7 @@ SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), ROOT / "examples" /
 NEEDS = {
     "bimanual": "envpool",
     "football": "gfootball_engine",
+    "knights": "supersuit",
     "magent": "magent2",
     "mamujoco": "gymnasium_robotics",
     "mpe_": "mpe2",

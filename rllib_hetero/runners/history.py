@@ -87,7 +87,9 @@ class EpisodeHistory:
             recorder, t, _ = self._steps[-1]
             e = self._env_index
             if recorder.terminated[t, e] or recorder.truncated[t, e]:
-                active = recorder.active[t, e]  # Of the last step all who acted see the end.
+                # All who acted in the last step see the end; of those who may return, everybody,
+                # as RLlib wants a last observation of whoever has acted.
+                active = recorder.active[t, e] | self._layout.team.absences
         acting = [a for a, acts in zip(agents, active, strict=True) if acts]
         return observations_of(self._env, self._env_index, acting)
 
@@ -103,14 +105,16 @@ class EpisodeHistory:
         over = bool(recorder.terminated[t, e]), bool(recorder.truncated[t, e])
         rewards = dict(zip(self._layout.team.agents, recorder.rewards[t, e].tolist(), strict=True))
         actions = recorder.acted(t, e)
-        # Who sees nothing more has died. What it saw in dying is not kept; RLlib's rule for that
-        # is to repeat the observation before.
-        ends = {a: True for a in actions if a not in following}
+        # Who sees nothing more has died, unless it may return. What it saw in dying is not kept;
+        # RLlib's rule for that is to repeat the observation before.
+        may_return = self._layout.team.absences
+        gone = () if may_return else actions.keys() - following.keys()
+        ends = dict.fromkeys(gone, True)
         before = recorder.seen(t, e) if ends else {}
         episode.add_env_step(
             observations={**following, **{a: before[a] for a in ends}},
             actions=actions,
-            rewards={a: rewards[a] for a in actions},
+            rewards={a: r for a, r in rewards.items() if a in actions or (may_return and r)},
             infos=infos or {},
             terminateds={**ends, "__all__": over[0]},
             truncateds={"__all__": over[1]},

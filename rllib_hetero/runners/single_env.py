@@ -44,6 +44,7 @@ class SingleTeamEnv(MultiAgentEnv):
             for a, box in team.observation_spaces.items()
         }
         self.reward_scheme = team.reward_scheme
+        self.absences = team.absences
         self.state_space = team.state_space
 
     def reset(

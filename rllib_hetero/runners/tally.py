@@ -33,12 +33,15 @@ class Tally:
         self.agent_steps = np.zeros((num_envs, len(team.agents)), np.int64)
         self.agent_returns = np.zeros((num_envs, len(team.agents)))
         self.started = np.zeros(num_envs)
+        # Of a shared reward that nobody need have been given in every step.
+        self._shared = np.zeros(num_envs)
 
     def start(self, envs: Sequence[int]) -> None:
         """These environments begin episodes."""
         self.lengths[envs] = 0
         self.agent_steps[envs] = 0
         self.agent_returns[envs] = 0.0
+        self._shared[envs] = 0.0
         self.started[envs] = time.perf_counter()
 
     def add(self, rewards: np.ndarray, active: np.ndarray) -> None:
@@ -46,11 +49,15 @@ class Tally:
         self.lengths += 1
         self.agent_steps += active
         self.agent_returns += rewards
+        if self._team.absences:
+            self._shared += self._team.team_reward(rewards)
 
     def team_returns(self, envs: Sequence[int]) -> np.ndarray:
         """(k,) the team's returns in k environments so far, by its reward scheme."""
         if self._team.reward_scheme == "individual":
             return self.agent_returns[envs].sum(1)
+        if self._team.absences:
+            return self._shared[envs]
         # Whoever has lived longest was given every shared reward.
         return self.agent_returns[envs, self.agent_steps[envs].argmax(1)]
 
