@@ -27,7 +27,7 @@ $(BIN)/python:
 # torch first: requirements/test.txt says why.
 $(SETUP): pyproject.toml setup.py $(PINS) | $(BIN)/python
 	$(PIP) -r requirements/test.txt -c requirements/constraints.txt
-	$(PIP) -e '.[mpe,mamujoco,smax,magent,hands,video,tensorboard,wandb,mlflow,optuna,jobs,report,dev]' -c requirements/constraints.txt
+	$(PIP) -e '.[mpe,butterfly,supersuit,mamujoco,smax,magent,hands,video,tensorboard,wandb,mlflow,optuna,jobs,report,dev]' -c requirements/constraints.txt
 	@touch $@
 
 $(DOCS_SETUP): $(SETUP)

@@ -36,7 +36,7 @@ from rllib_hetero.algorithms.on_policy.hatrpo import HATRPO, HATRPOConfig
 from rllib_hetero.algorithms.on_policy.maa2c import MAA2C, MAA2CConfig
 from rllib_hetero.algorithms.on_policy.mappo import MAPPO, MAPPOConfig
 from rllib_hetero.checking import Finding, Report, check_env
-from rllib_hetero.envs import PettingZooTeamEnv, register_environments
+from rllib_hetero.envs import PettingZooTeamEnv, TupleTeamEnv, register_environments
 from rllib_hetero.errors import (
     MissingExtraError,
     NonFiniteUpdateError,
@@ -134,6 +134,7 @@ __all__ = [
     "TeamError",
     "TeamPolicies",
     "TrustRegionLearner",
+    "TupleTeamEnv",
     "VDNConfig",
     "VectorTeamEnv",
     "check_env",

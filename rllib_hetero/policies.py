@@ -104,10 +104,13 @@ class TeamPolicies:
 
     def reset(self) -> None:
         """A new episode begins: recurrent policies forget the one before."""
-        self._states = {
-            a: initial_state(self._modules[m])[None].to(self._device)
-            for a, m in self.layout.module_of.items()
-        }
+        self._states: dict[AgentID, torch.Tensor] = {}
+        self._forget(self.agents)
+
+    def _forget(self, agents: Iterable[AgentID]) -> None:
+        for agent in agents:
+            first = initial_state(self._modules[self.layout.module_of[agent]])
+            self._states[agent] = first[None].to(self._device)
 
     def seed(self, seed: int) -> None:
         """Makes sampled actions repeatable."""
@@ -121,9 +124,9 @@ class TeamPolicies:
         Agents of recurrent policies keep their memory from call to call, until `reset`.
 
         Args:
-            observations: Agent id to its observation (d_i,), as the environment returns them.
-                For agents that were trained with action masks, a dict of "observations" (d_i,)
-                and "action_mask" (p_i,).
+            observations: Agent id to its observation (d_i,), as the environment returns them;
+                those of absent agents are left out. For agents that were trained with action
+                masks, a dict of "observations" (d_i,) and "action_mask" (p_i,).
             explore: Draw the action as training last did (True), or take the greedy one (False).
 
         Returns:
@@ -153,6 +156,8 @@ class TeamPolicies:
                 message[:-1], message[-1] = encode(dist, drawn)[0], 1.0
             action = self._limits[agent](drawn)[0]
             actions[agent] = int(action) if np.ndim(action) == 0 else action
+        if self.layout.team.absences and self.layout.absent_memory == "reset":
+            self._forget(a for a in self.agents if a not in observations)
         return actions
 
     def act_batch(

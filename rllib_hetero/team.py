@@ -30,6 +30,7 @@ AgentID = Hashable
 ModuleID = str
 RewardScheme = Literal["individual", "shared"]
 ParameterSharing = str | Mapping[str, Sequence[AgentID]] | None
+AbsentMemory = Literal["keep", "reset"]
 
 CRITIC = "critic"
 """Module id of the centralised critic. Reserved: no agent or sharing group may have it."""
@@ -58,6 +59,8 @@ class Team:
             their sum), "shared" where every agent is given the team's reward (counted once).
         masked: Agents whose observations come with an action mask: one entry for each choice of
             a Discrete, or of all components of a MultiDiscrete in order; positive means allowed.
+        absences: Whether agents may be absent for some steps: come after the reset, miss steps, or
+            return after their death. Else whoever is gone is gone until the next reset.
     """
 
     agents: tuple[AgentID, ...]
@@ -66,6 +69,7 @@ class Team:
     state_space: Box | None = None
     reward_scheme: RewardScheme = "individual"
     masked: frozenset[AgentID] = frozenset()
+    absences: bool = False
 
     def __post_init__(self) -> None:
         if not self.agents:
@@ -101,10 +105,11 @@ class Team:
     def from_env(cls, env: Any) -> Team:
         """Reads the team from an RLlib `MultiAgentEnv`.
 
-        The environment may declare two things beyond RLlib's interface: `reward_scheme`
-        ("individual" by default), and a global state through the attribute `state_space` (a
-        Box) together with a method `state() -> np.ndarray`. Where an observation space is a Dict
-        of "observations" and "action_mask", as RLlib has it, the agent's actions are masked.
+        The environment may declare three things beyond RLlib's interface: `reward_scheme`
+        ("individual" by default), a global state through the attribute `state_space` (a
+        Box) together with a method `state() -> np.ndarray`, and `absences` (False). Where an
+        observation space is a Dict of "observations" and "action_mask", as RLlib has it, the
+        agent's actions are masked.
 
         Raises:
             TeamError: If spaces are missing or of a kind that is not supported.
@@ -126,6 +131,7 @@ class Team:
             state_space=state_space,
             reward_scheme=getattr(env, "reward_scheme", "individual"),
             masked=masked,
+            absences=bool(getattr(env, "absences", False)),
         )
 
     def ordered(self, agents: Sequence[AgentID]) -> Team:
@@ -227,6 +233,8 @@ class Layout:
             agent within its group, appended to the observation.
         policy_family: Name of the family (`functional.POLICY_FAMILIES`) that the modules' outputs
             are parameters of.
+        absent_memory: Whether an agent that returns after an absence remembers what was before
+            it ("keep"), or starts as in a new episode ("reset"). Recurrent modules only.
     """
 
     team: Team
@@ -234,6 +242,7 @@ class Layout:
     autoregressive: bool = False
     agent_index: bool = True
     policy_family: str = "stochastic"
+    absent_memory: AbsentMemory = "keep"
 
     @cached_property
     def module_of(self) -> dict[AgentID, ModuleID]:
@@ -326,6 +335,7 @@ def lay_out(
     autoregressive: bool = False,
     agent_index: bool = True,
     policy_family: str = "stochastic",
+    absent_memory: AbsentMemory = "keep",
 ) -> Layout:
     """Maps agents to modules.
 
@@ -336,6 +346,7 @@ def lay_out(
         autoregressive: See `Layout`.
         agent_index: See `Layout`.
         policy_family: See `Layout`.
+        absent_memory: See `Layout`.
 
     Raises:
         TeamError: For an unknown setting, unknown or repeated agents, a group whose agents have
@@ -399,7 +410,14 @@ def lay_out(
             "the environment, or put it into a sharing group of another name."
         )
     # Sorted, so that every learner walks the modules in the same order (Ray issue 63819).
-    return Layout(team, dict(sorted(groups.items())), autoregressive, agent_index, policy_family)
+    return Layout(
+        team,
+        dict(sorted(groups.items())),
+        autoregressive,
+        agent_index,
+        policy_family,
+        absent_memory,
+    )
 
 
 def _check_module_name(name: str) -> None:

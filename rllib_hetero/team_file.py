@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -18,7 +18,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from rllib_hetero.errors import TeamError
 from rllib_hetero.files import read_json
 from rllib_hetero.functional import POLICY_FAMILIES
-from rllib_hetero.team import AgentID, Layout, ModuleID, Team, lay_out
+from rllib_hetero.team import AbsentMemory, AgentID, Layout, ModuleID, Team, lay_out
 
 TEAM_FILE = "team.json"
 FORMAT = 1
@@ -81,6 +81,7 @@ def _parsed(told: Any) -> TeamFile:
         observation_spaces=_spaces(told, "observation_spaces", agents),
         action_spaces=_spaces(told, "action_spaces", agents),
         masked=frozenset(_agents(told, "masked")),
+        absences=_of_kind(told, "absences", bool),
     )
     order = told.get("execution_order")
     if order is not None:
@@ -119,12 +120,15 @@ def _layout(told: dict[str, Any], team: Team, *, autoregressive: bool) -> Layout
     )
     family = _of_kind(told, "policy_family", str)
     _must(family in POLICY_FAMILIES, f"there is no policy family {family!r:.50}.")
+    memory: Any = _of_kind(told, "absent_memory", str)
+    _must(memory in get_args(AbsentMemory), f"`absent_memory` cannot be {memory!r:.50}.")
     return lay_out(
         team,
         groups,
         autoregressive=autoregressive,
         agent_index=_of_kind(told, "agent_index", bool),
         policy_family=family,
+        absent_memory=memory,
     )
 
 

@@ -12,6 +12,7 @@ SCRIPTS = [path for path in SCRIPTS if path.parent.name != "claims"]  # see repo
 NEEDS = {
     "bimanual": "envpool",
     "football": "gfootball_engine",
+    "knights": "supersuit",
     "magent": "magent2",
     "mamujoco": "gymnasium_robotics",
     "mpe_": "mpe2",

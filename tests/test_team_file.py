@@ -31,6 +31,8 @@ def description():
         "agent_index": True,
         "policy_family": "stochastic",
         "masked": [],
+        "absences": False,
+        "absent_memory": "keep",
         "connectors": [],
         "not_written": [],
         "modules": {
@@ -106,6 +108,7 @@ BOX = {"kind": "Box", "dtype": "float32", "low": [0.0] * 3, "high": [1.0] * 3}
         ({"groups": {"a": ["a"], "b": ["b", "a"], "third": []}}, "is empty|two sharing groups"),
         ({"groups": {"a": ["a", "b"], "third": [["c", 1]]}}, "unequal action spaces"),
         ({"masked": ["z"]}, "must be of the team"),
+        ({"absent_memory": "some"}, "`absent_memory` cannot be"),
         ({"execution_order": ["a", "b"]}, "every agent once"),
         ({"policy_family": "other"}, "no policy family 'other'"),
         ({"observation_spaces": [BOX, BOX, {**BOX, "low": ["x"] * 3}]}, "lists of numbers"),

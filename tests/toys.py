@@ -259,6 +259,40 @@ class CountingTeam(MultiAgentEnv):
         return (np.sin(phase) + 0.1 * np.tanh(self.last) * (k == 0)).astype(np.float32)
 
 
+class VisitingTeam(CountingTeam):
+    """A `CountingTeam` of agents that come late, miss steps, and return after their death.
+
+    Keys of the config beyond `CountingTeam`'s:
+        away: Agent id to the steps in which it does not act. Nobody need act in a step.
+        says: The agents whose departures are terminations.
+        paid: Whether the absent are given rewards, too: 0.5, or what all are given.
+    """
+
+    absences = True
+
+    def present(self):
+        away = self.config.get("away", {})
+        return [a for a in self.possible_agents if self.t not in away.get(a, ())]
+
+    def reset(self, **kwargs):
+        observations, infos = super().reset(**kwargs)
+        self.agents = self.present()
+        return {a: observations[a] for a in self.agents}, infos
+
+    def step(self, action_dict):
+        observations, rewards, terminateds, truncateds, infos = super().step(action_dict)
+        if self.config.get("paid"):
+            given = 0.5 if self.reward_scheme == "individual" else sum({*rewards.values(), 0.5})
+            own = rewards if self.reward_scheme == "individual" else {}
+            rewards = dict.fromkeys(self.possible_agents, given) | own
+        if terminateds["__all__"] or truncateds["__all__"]:
+            return observations, rewards, terminateds, truncateds, infos
+        acted, self.agents = self.agents, self.present()
+        for a in set(acted) - set(self.agents) & set(self.config.get("says", ())):
+            terminateds[a] = True
+        return self._observe(self.agents), rewards, terminateds, truncateds, infos
+
+
 class MaskedTeam(CountingTeam):
     """A `CountingTeam` that refuses forbidden actions; what is allowed changes with the clock.
 

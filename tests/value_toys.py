@@ -244,6 +244,14 @@ class SlowValueLearner(SlowLearner):
             if stretch[-1].after is not None:
                 looks.append(stretch[-1].after)
             for t, look in enumerate(looks):
+                if self.c.layout.team.absences and not look.alive[a]:
+                    if self.c.layout.absent_memory == "reset":
+                        net.forget()
+                        target.forget()
+                    for values in (steps[t].chosen if t < len(stretch) else {},
+                                   steps[t - 1].next if t > 0 else {}):  # fmt: skip
+                        values[a] = torch.tensor(0.0)  # It takes no part.
+                    continue
                 q, q_target = net.see(look.obs[a]), target.see(look.obs[a])
                 if t < len(stretch):
                     steps[t].chosen[a] = q[int(stretch[t].act[a])]

@@ -80,6 +80,8 @@ def export_description(algo: Algorithm, path: str, filesystem: Any = None) -> tu
         "agent_index": layout.agent_index,
         "policy_family": layout.policy_family,
         "masked": [a for a in layout.team.agents if a in layout.team.masked],
+        "absences": layout.team.absences,
+        "absent_memory": layout.absent_memory,
         "connectors": connectors_of(algo.config),
         "not_written": lost,
         "modules": {

@@ -38,7 +38,7 @@ from rllib_hetero.runners.returned import check_is_team_env
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.team import CRITIC, Layout, ParameterSharing, Team, lay_out
+from rllib_hetero.team import CRITIC, AbsentMemory, Layout, ParameterSharing, Team, lay_out
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class TeamConfig(AlgorithmConfig):
         self.exploration_config: dict = {}
         self.parameter_sharing: ParameterSharing = "none"
         self.agent_index = True
+        self.absent_memory: AbsentMemory = "keep"
         self.env_timeout_s: float | None = None
         self.critic_lr: NumberOrSchedule | None = None
         self.adam_epsilon = 1e-5
@@ -128,6 +129,7 @@ class TeamConfig(AlgorithmConfig):
         *,
         parameter_sharing: ParameterSharing = NotProvided,
         agent_index: bool = NotProvided,
+        absent_memory: AbsentMemory = NotProvided,
         policies: Any = NotProvided,
         policy_mapping_fn: Callable = NotProvided,
         **kwargs: Any,
@@ -141,6 +143,9 @@ class TeamConfig(AlgorithmConfig):
             agent_index: Whether agents of one module see their one-hot index within the group.
                 Without, they are interchangeable, and the module fits groups of any size (unless
                 agents act in sequence: what they then see grows with the team).
+            absent_memory: What recurrent policies of agents that were absent for some steps know
+                on their return: "keep", what they remembered when they left, or "reset", nothing.
+                For environments that say `absences = True`.
             policies: RLlib's own way, with `policy_mapping_fn`: names of modules.
             policy_mapping_fn: Called with (agent id, None), returns the module's name.
             **kwargs: RLlib's other arguments, such as `policies_to_train`.
@@ -152,6 +157,8 @@ class TeamConfig(AlgorithmConfig):
             self.parameter_sharing = parameter_sharing
         if agent_index is not NotProvided:
             self.agent_index = agent_index
+        if absent_memory is not NotProvided:
+            self.absent_memory = absent_memory
         return self
 
     @override(AlgorithmConfig)
@@ -379,6 +386,7 @@ class TeamConfig(AlgorithmConfig):
             autoregressive=self.autoregressive,
             agent_index=self.agent_index,
             policy_family=self.policy_family,
+            absent_memory=self.absent_memory,
         )
         self.policies = {
             m: PolicySpec(None, self.layout.observation_space(m), self.layout.action_space(m))
@@ -487,6 +495,7 @@ class TeamConfig(AlgorithmConfig):
         if self.env_timeout_s is not None:
             self._validate_env_timeout(fast)
         self._validate_agent_index()
+        self._validate_absences(fast)
         self._validate_model_config()
         if not fast and self._rl_module_spec is None and self.model_config.get("recurrent"):
             self._value_error(
@@ -532,6 +541,27 @@ class TeamConfig(AlgorithmConfig):
                 "`agent_index` is for agents that share a module, and here each has its own: "
                 "remove config.multi_agent(agent_index=False), or share modules with "
                 "config.multi_agent(parameter_sharing='full')."
+            )
+
+    @property
+    def returns_end_with_lives(self) -> bool:
+        """Whether an agent's return is cut where it acts no more."""
+        return False
+
+    def _validate_absences(self, fast: bool) -> None:
+        if not self.layout.team.absences:
+            return
+        if self.returns_end_with_lives:
+            self._value_error(
+                "The environment says `absences = True`, and what agents learn here are returns "
+                "that end where they act no more: an absence would count as a death. Use an "
+                "algorithm of the team's return (HAPPO, MAPPO, HASAC, QMIX, ...), or leave "
+                "`absences` out of the environment if agents never return."
+            )
+        if not fast:
+            self._value_error(
+                "The environment says `absences = True`, and agents may be absent on the team env "
+                "runner only: remove config.env_runners(env_runner_cls=...)."
             )
 
     def _validate_model_config(self) -> None:

@@ -91,7 +91,7 @@ def contract(subject: Subject) -> Iterator[Fault]:
         active = look.arrays["active"]
         over = np.zeros(len(active), bool)
         if look.outcome is None:
-            if not active.all():
+            if not active.all() and not subject.team.absences:
                 yield error(
                     f"active is {active.tolist()} after reset()",
                     "reset() sets `active` to True for the environments that it resets.",
@@ -104,7 +104,8 @@ def contract(subject: Subject) -> Iterator[Fault]:
                     "An end is one or the other: set truncated & ~terminated.",
                 )
             assert look.before is not None
-            for e, i in np.argwhere(over[:, None] & ~look.before & active):
+            back = ~look.before & active & (not subject.team.absences)
+            for e, i in np.argwhere(over[:, None] & back):
                 yield warning(
                     f"agent {agents[i]!r}, environment {e}: active again in the step that ended "
                     "the episode",
@@ -112,7 +113,8 @@ def contract(subject: Subject) -> Iterator[Fault]:
                     "calls reset().",
                     agents[i],
                 )
-            for e, i in np.argwhere(~look.before & (look.outcome.rewards != 0)):
+            idle = ~look.before & (not subject.team.absences)
+            for e, i in np.argwhere(idle & (look.outcome.rewards != 0)):
                 yield error(
                     f"agent {agents[i]!r}, environment {e}: inactive, with a reward of "
                     f"{look.outcome.rewards[e, i]:g}",

@@ -37,16 +37,19 @@ def agents_at_reset(subject: Subject) -> Iterator[Fault]:
     """Everybody is there when an episode starts, also after the end of another."""
     for moment in subject.recording:
         missing = [a for a in subject.team.agents if a not in moment.observations]
-        if moment.step == 0 and missing:
+        if moment.step == 0 and missing and not subject.team.absences:
             yield error(
                 f"episode {moment.episode}: reset() returned no observation for {missing}",
                 "Every agent of possible_agents starts every episode; it may end its part later "
-                "with terminateds[agent] = True.",
+                "with terminateds[agent] = True. If agents come later, say absences = True in the "
+                "environment.",
             )
 
 
 def comings_and_goings(subject: Subject) -> Iterator[Fault]:
     """An agent that leaves says so, and does not come back."""
+    if subject.team.absences:
+        return
     for before, moment in _pairs(subject.recording):
         if moment.over:
             continue
@@ -57,14 +60,16 @@ def comings_and_goings(subject: Subject) -> Iterator[Fault]:
             if there:
                 yield error(
                     f"agent {agent!r} came back after its end, {moment.where}",
-                    "An agent that has ended its part stays away until the next reset().",
+                    "An agent that has ended its part stays away until the next reset(), unless "
+                    "the environment says absences = True.",
                     agent,
                 )
             else:
                 yield error(
                     f"agent {agent!r} left without an end, {moment.where}",
-                    "Set terminateds[agent] or truncateds[agent] in the step in which it dies. "
-                    "Environments with turns are not supported.",
+                    "Set terminateds[agent] or truncateds[agent] in the step in which it dies, or "
+                    "say absences = True in the environment if agents come and go. Environments "
+                    "with turns are not supported.",
                     agent,
                 )
 
@@ -115,7 +120,8 @@ def nobody_left(subject: Subject) -> Iterator[Fault]:
     """The episode is over when everybody's part is."""
     for moment in subject.recording:
         ends = moment.terminateds.get("__all__"), moment.truncateds.get("__all__")
-        if moment.step and not moment.acting and not any(map(truth, ends)):
+        ended = any(map(truth, ends)) or subject.team.absences
+        if moment.step and not moment.acting and not ended:
             yield warning(
                 f"{moment.where}: no agent is left, and '__all__' is False",
                 "Set terminateds['__all__'] (or truncateds['__all__']) once all agents are done. "

@@ -115,7 +115,8 @@ def step(env: Any, team: Team, before: Moment, actions: dict[AgentID, Any]) -> M
         a for a in team.agents if a in moment.observations and not moment.is_done(a)
     )
     ends = moment.terminateds.get("__all__"), moment.truncateds.get("__all__")
-    moment.over = truth(ends[0]) or truth(ends[1]) or not moment.acting
+    nobody_left = not moment.acting and not team.absences
+    moment.over = truth(ends[0]) or truth(ends[1]) or nobody_left
     if moment.over and hasattr(env, "episode_metrics"):
         moment.metrics = call(env.episode_metrics, name="episode_metrics()", where=where)
     return _keep(env, team, moment)

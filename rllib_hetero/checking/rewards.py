@@ -53,7 +53,7 @@ def receivers(subject: Subject) -> Iterator[Fault]:
                     "Leave it out, or list the agent in possible_agents.",
                     agent,
                 )
-            elif agent not in moment.acted and number(reward):
+            elif agent not in moment.acted and number(reward) and not subject.team.absences:
                 yield warning(
                     f"agent {agent!r}, {moment.where}: a reward of {short(reward)}, though it did "
                     "not act",

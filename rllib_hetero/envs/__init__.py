@@ -18,6 +18,7 @@ from rllib_hetero.envs.mpe import make_mpe
 from rllib_hetero.envs.pettingzoo import PettingZooTeamEnv
 from rllib_hetero.envs.smac import SMACTeamEnv, make_smac, make_smacv2
 from rllib_hetero.envs.smax import make_smax
+from rllib_hetero.envs.tuples import TupleTeamEnv
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 
 ENVIRONMENTS: dict[
@@ -48,6 +49,7 @@ def register_environments() -> None:
 __all__ = [
     "ENVIRONMENTS",
     "PettingZooTeamEnv",
+    "TupleTeamEnv",
     "make_bimanual",
     "make_cooperative_mpe",
     "make_football",

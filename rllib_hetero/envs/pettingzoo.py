@@ -1,4 +1,4 @@
-"""Any PettingZoo parallel environment as an RLlib `MultiAgentEnv` that describes its team."""
+"""Any PettingZoo environment without turns as an RLlib `MultiAgentEnv` that describes its team."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OBSERVATION = "observation"  # PettingZoo's key; RLlib's is OBSERVATIONS.
 
 
 class PettingZooTeamEnv(MultiAgentEnv):
-    """Wraps a PettingZoo parallel environment.
+    """Wraps a PettingZoo environment: a parallel one, or an AEC one that can be made parallel.
 
     Observations and the state are float32. An agent's last observation, reward and flags are
     returned on the step in which it dies; after that it appears in none of the dicts. Agents with
@@ -26,7 +26,8 @@ class PettingZooTeamEnv(MultiAgentEnv):
 
     Args:
         env: A PettingZoo `ParallelEnv` whose observation spaces are Boxes of shape (d_i,), or
-            Dicts of such a Box as "observation" and an "action_mask".
+            Dicts of such a Box as "observation" and an "action_mask". An `AECEnv` is made
+            parallel, if its metadata says `is_parallelizable`.
         reward_scheme: "individual" or "shared", see `rllib_hetero.team.Team`.
         state_space: What the centralised critic sees. "auto": `env.state_space`, where it is a
             Box. None: no global state, the critic sees all observations concatenated. A Box:
@@ -34,9 +35,12 @@ class PettingZooTeamEnv(MultiAgentEnv):
         action_masks: Where action masks come from. "auto": from the observations of the agents
             whose spaces are such Dicts. "info": from `infos[agent]["action_mask"]`, for every
             living agent, at every reset and step. None: masks are left out.
+        absences: Whether agents may come later than the reset, and return after they were gone;
+            see `rllib_hetero.team.Team`.
 
     Raises:
-        TeamError: If an observation space is none of the above, or one of the settings is not.
+        TeamError: If an observation space is none of the above, one of the settings is not, or the
+            environment has turns.
 
     Examples:
         >>> from mpe2 import simple_tag_v3
@@ -50,6 +54,7 @@ class PettingZooTeamEnv(MultiAgentEnv):
         reward_scheme: RewardScheme = "individual",
         state_space: Box | Literal["auto"] | None = "auto",
         action_masks: Literal["auto", "info"] | None = "auto",
+        absences: bool = False,
     ) -> None:
         super().__init__()
         if action_masks not in ("auto", "info", None):
@@ -57,14 +62,15 @@ class PettingZooTeamEnv(MultiAgentEnv):
                 f"`action_masks` must be 'auto', 'info' or None, got {action_masks!r}. Set it with "
                 "PettingZooTeamEnv(env, action_masks=...)."
             )
-        if callable(getattr(env, "agent_iter", None)) or isinstance(env, type):
+        if isinstance(env, type):
             raise TeamError(
-                "PettingZooTeamEnv(env) takes a parallel environment, got "
-                f"{'the class' if isinstance(env, type) else 'one with turns (AEC):'} "
-                f"{getattr(env, '__name__', env)}. Make one with its module's parallel_env(), or "
-                "with pettingzoo.utils.aec_to_parallel(env) where all agents may act at once."
+                f"PettingZooTeamEnv(env) takes an environment, got the class {env.__name__}. Make "
+                "one, with its module's parallel_env()."
             )
+        if callable(getattr(env, "agent_iter", None)):
+            env = _made_parallel(env)
         self.env = env
+        self.absences = absences
         self.possible_agents: list[AgentID] = list(env.possible_agents)
         # A copy: environments change their list in place, and some alias it to possible_agents.
         self.agents: list[AgentID] = list(self.possible_agents)
@@ -115,17 +121,21 @@ class PettingZooTeamEnv(MultiAgentEnv):
 
         Returns:
             Observations as in `reset`, rewards, terminateds, truncateds and infos of the agents
-            that were alive before the step. "__all__" is set once the environment has no agents
-            left: in truncateds if any agent was cut off in this step, otherwise in terminateds.
+            that were alive before the step, and of those that have come. "__all__" is set once
+            the environment has no agents left: in truncateds if any agent was cut off in this
+            step, otherwise in terminateds.
         """
         outcome = self.env.step(action_dict)
-        if len(outcome[0]) != len(self.agents):
+        there = self.agents
+        if self.absences:  # Who has come is returned with those that acted.
+            there = [a for a in self.possible_agents if a in {*there, *self.env.agents}]
+        if len(outcome[0]) != len(there):
             # Some environments go on returning what dead agents see.
-            outcome = tuple({a: d[a] for a in self.agents if a in d} for d in outcome)
+            outcome = tuple({a: d[a] for a in there if a in d} for d in outcome)
         observations, rewards, terminateds, truncateds, infos = outcome
         self.agents = list(self.env.agents)
         over = not self.agents
-        cut = over and any(t and not terminateds[a] for a, t in truncateds.items())
+        cut = over and any(t and not terminateds.get(a, False) for a, t in truncateds.items())
         return (
             # New dicts, as the environment may hold on to its own.
             self._convert(observations, infos),
@@ -196,6 +206,21 @@ class PettingZooTeamEnv(MultiAgentEnv):
     def close(self) -> None:
         """Closes the wrapped environment."""
         self.env.close()
+
+
+def _made_parallel(env: Any) -> Any:
+    """An AEC environment, all agents of which act at once."""
+    from pettingzoo.utils import aec_to_parallel
+
+    if not (getattr(env, "metadata", None) or {}).get("is_parallelizable", False):
+        raise TeamError(
+            f"The agents of {env} take turns: its metadata does not say `is_parallelizable`. Teams "
+            "here act at once; turns, as in board games, are not supported. RLlib's own algorithms "
+            "play them, with ray.rllib.env.wrappers.pettingzoo_env.PettingZooEnv and RLlib's own "
+            "runner. If this environment changes at the end of each round of turns only, set its "
+            "metadata['is_parallelizable'] = True."
+        )
+    return aec_to_parallel(env)
 
 
 def _state_space(env: Any, wanted: Any) -> Box | None:

@@ -6,7 +6,7 @@ into one, so that modules of any kind fit into the same arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -143,6 +143,53 @@ def forward_sequences(module: Any, observations: Tensor, state: Tensor) -> tuple
     """
     out = module.forward_train({Columns.OBS: observations, Columns.STATE_IN: unpack(state, module)})
     return out[Columns.ACTION_DIST_INPUTS], pack(out[Columns.STATE_OUT])
+
+
+def forward_with_gaps(
+    forward: Callable[[Tensor, Tensor], Tensor],
+    observations: Tensor,
+    state: Tensor,
+    active: Tensor,
+    start: Tensor | None,
+) -> Tensor:
+    """A pass over sequences of agents that were absent in some of the steps.
+
+    The steps in which an agent acted are all that its network sees: what was before an absence
+    and what came after it, one behind the other; or each as a sequence of its own, of which those
+    after an absence begin anew.
+
+    Args:
+        forward: From observations (R, L, d) and packed states (R, S) to outputs (R, L, p).
+        observations: (N, L, d).
+        state: (N, S), before the first step.
+        active: (N, L), positive where the agent acted.
+        start: (S,) what an agent remembers on its return; None: what it did before it was gone.
+
+    Returns:
+        (N, L, p); what stands there where the agent was absent means nothing.
+    """
+    active = active > 0
+    if not active.any():
+        return forward(observations, state)
+    num, length = active.shape
+    times = torch.arange(length, device=active.device)
+    if start is None:
+        of_sequence = torch.arange(num, device=active.device)
+        at = (~active).long().argsort(dim=1, stable=True)  # Those that acted, first.
+    else:
+        begins = active.clone()
+        begins[:, 1:] &= ~active[:, :-1]
+        of_sequence, first = begins.nonzero().unbind(1)
+        # From each beginning on; what lies behind its run's end comes out, and is not read.
+        at = (first[:, None] + times).clamp(max=length - 1)
+        state = torch.where((first == 0)[:, None], state[of_sequence], start.to(state))
+    inputs = forward(observations[of_sequence[:, None], at], state)
+    if start is None:
+        return torch.zeros_like(inputs).scatter(1, at[..., None].expand_as(inputs), inputs)
+    number = begins.flatten().cumsum(0).view_as(begins) - 1  # Of each step's run.
+    back = number[active], times.expand_as(active)[active] - first[number[active]]
+    out = inputs.new_zeros(num, length, inputs.shape[-1])
+    return out.index_put(active.nonzero(as_tuple=True), inputs[back])
 
 
 def _initial_states(module: Any) -> dict[str, Tensor]:

@@ -111,7 +111,8 @@ def _play(
         outcome = env.step(as_rows(env, act(observations_of(env))))
         on_step()
         _check_finite("reward", dict(zip(env.team.agents, outcome.rewards[0], strict=True)), where)
-        team_return += float(env.team.team_reward(np.where(active, outcome.rewards[0], 0.0)))
+        counted = active | env.team.absences  # The dead are given nothing, the absent may be.
+        team_return += float(env.team.team_reward(np.where(counted, outcome.rewards[0], 0.0)))
         if outcome.terminated[0] or outcome.truncated[0]:
             metrics = {name: float(x[0]) for name, x in env.episode_metrics([0]).items()}
             return Played(team_return, step, True, metrics)

@@ -76,7 +76,8 @@ class Acting:
         for i, arrays in enumerate(recorder.stacked):
             rows = self._rows(arrays.observations[t])
             memory = self._recall(recorder, t, i)
-            out, self.memories.stacks[i] = self._forwards[i](rows, memory)
+            out, memory = self._forwards[i](rows, memory)
+            self.memories.move_on(i, memory, env.active)
             inputs = arrays.dist_inputs[t]
             inputs[...] = out.cpu().numpy().reshape(inputs.shape)
             if self._random:  # What is kept is the policy that acts.
@@ -170,7 +171,7 @@ class ActingInTurn(Acting):
             message[:, -1] = 1.0
             message *= alive[:, None]  # The dead say nothing.
         for i, forward in enumerate(self._forwards):
-            self.memories.stacks[i] = forward.memory
+            self.memories.move_on(i, forward.memory, env.active)
 
     def communication(self, fragment: TeamFragment) -> dict[str, float]:
         """What the team would have had to send around in a fragment, see `communication`."""

@@ -28,7 +28,7 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
         that acted had an action to choose.
     """
     alive = np.stack([x.any(-1) for x in fragment.active.values()]).any(0)
-    if not (alive | ~fragment.valid).all():
+    if not layout.team.absences and not (alive | ~fragment.valid).all():
         t, e = (int(i) for i in np.argwhere(~alive & fragment.valid)[0])
         return (
             f"No agent is active {_at((t, e, 0))}, and the episode is not over. Set `terminated` "

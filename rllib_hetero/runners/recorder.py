@@ -12,7 +12,7 @@ import torch
 from rllib_hetero.functional import Density
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.team import Layout, ModuleID
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, ModuleID
 
 
 class StackArrays(NamedTuple):
@@ -132,6 +132,30 @@ class Recorder:
         if self.state is not None:
             self.state[t] = env.state
         self.active[t] = env.active
+
+    def seen(self, t: int, e: int) -> dict[AgentID, Any]:
+        """Copies of what those saw who acted in step t of environment e, as it returned them."""
+        acting = self._acting(t, e)
+        seen: dict[AgentID, Any] = {
+            a: view[t, e].copy() for a, view in self._agent_views if a in acting
+        }
+        for a, view in self._mask_views:
+            if a in acting:
+                seen[a] = {OBSERVATIONS: seen[a], ACTION_MASK: view[t, e].copy()}
+        return seen
+
+    def acted(self, t: int, e: int) -> dict[AgentID, Any]:
+        """Copies of the actions of step t of environment e, as the policies drew them."""
+        acting = self._acting(t, e)
+        return {
+            a: self.actions[m][t, e, k].copy()
+            for a, (m, k) in self._layout.slot_of.items()
+            if a in acting
+        }
+
+    def _acting(self, t: int, e: int) -> set[AgentID]:
+        agents = self._layout.team.agents
+        return {a for a, acts in zip(agents, self.active[t, e], strict=True) if acts}
 
     def remember(self, t: int, stack: int, memory: torch.Tensor) -> None:
         """Keeps a stack's packed states (M, E * n, S) before step t, if a sequence begins there."""

@@ -58,9 +58,8 @@ def _what_then(env: Any) -> str:
     if callable(getattr(env, "agent_iter", None)):
         return (
             "not an RLlib MultiAgentEnv, but one of PettingZoo whose agents take turns (AEC). "
-            "Where all may act at once, use its parallel_env(), or "
-            "pettingzoo.utils.aec_to_parallel(env), in rllib_hetero.PettingZooTeamEnv(env). "
-            "Turns are not supported."
+            "Wrap it in rllib_hetero.PettingZooTeamEnv(env), which makes it parallel where all may "
+            "act at once. Turns are not supported."
         )
     wrap = "Wrap a PettingZoo parallel environment in rllib_hetero.PettingZooTeamEnv(env)."
     if is_pettingzoo(env):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -40,10 +40,11 @@ class SingleTeamEnv(MultiAgentEnv):
         self.agents: list[AgentID] = list(team.agents)
         self.action_spaces = dict(team.action_spaces)
         self.observation_spaces = {
-            a: _with_mask(box, env.masks[a].shape[1]) if a in team.masked else box
+            a: space_with_mask(box, env.masks[a].shape[1]) if a in team.masked else box
             for a, box in team.observation_spaces.items()
         }
         self.reward_scheme = team.reward_scheme
+        self.absences = team.absences
         self.state_space = team.state_space
 
     def reset(
@@ -92,13 +93,22 @@ class SingleTeamEnv(MultiAgentEnv):
         self.env.close()
 
 
-def observations_of(env: VectorTeamEnv) -> dict[AgentID, Any]:
-    """What the acting agents of a batch's first environment see, as `TeamPolicies.act` takes it."""
+def observations_of(
+    env: VectorTeamEnv, e: int = 0, agents: Iterable[AgentID] | None = None
+) -> dict[AgentID, Any]:
+    """What agents of a batch's environment e see, as `TeamPolicies.act` takes it.
+
+    Args:
+        env: The batch.
+        e: Which of its environments.
+        agents: Whose observations; None: of those that act.
+    """
+    if agents is None:
+        agents = [a for a, acts in zip(env.team.agents, env.active[e], strict=True) if acts]
     seen: dict[AgentID, Any] = {}
-    for agent, acts in zip(env.team.agents, env.active[0], strict=True):
-        if acts:
-            x, masks = env.observations[agent][0].copy(), env.masks.get(agent)
-            seen[agent] = x if masks is None else {OBSERVATIONS: x, ACTION_MASK: masks[0].copy()}
+    for agent in agents:
+        x, masks = env.observations[agent][e].copy(), env.masks.get(agent)
+        seen[agent] = x if masks is None else {OBSERVATIONS: x, ACTION_MASK: masks[e].copy()}
     return seen
 
 
@@ -127,5 +137,6 @@ def make_single_env(env: Any, context: EnvContext) -> MultiAgentEnv:
     return SingleTeamEnv(made) if isinstance(made, VectorTeamEnv) else made
 
 
-def _with_mask(box: Box, num_choices: int) -> gym.spaces.Dict:
+def space_with_mask(box: Box, num_choices: int) -> gym.spaces.Dict:
+    """The space of an observation that comes with an action mask, as RLlib has it."""
     return gym.spaces.Dict({OBSERVATIONS: box, ACTION_MASK: Box(0, 1, (num_choices,), np.int8)})

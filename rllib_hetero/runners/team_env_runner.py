@@ -96,7 +96,7 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         self._num_rollouts = 0
         window = self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1)
         self._finished = FinishedEpisodes(self._layout, max(1, math.ceil(window)))
-        self._episode_callbacks = EpisodeCallbacks(self, self._callbacks)
+        self._episode_callbacks = EpisodeCallbacks(self._layout, self, self._callbacks)
 
     # ---- environments -----------------------------------------------------------------------
 
@@ -171,12 +171,13 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         seeds = [self._reset_seed(e) if self.env.seeded else None for e in envs]
         failed_before = self.env.failed_resets
         self._guard.alive()
+        self._episode_callbacks.leave(envs)
         self.env.reset(envs, seeds)
         self._count_failures(self.env.failed_resets - failed_before)
         self._acting.memories.reset(envs)
         self._episode_number[envs] += 1
         self._tally.start(envs)
-        self._episode_callbacks.start(self._layout.team, envs)
+        self._episode_callbacks.start(envs)
 
     def _count_failures(self, count: int) -> None:
         if count:
@@ -389,7 +390,7 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         recorder.terminated[t] = outcome.terminated
         recorder.truncated[t] = outcome.truncated
         self._tally.add(outcome.rewards, recorder.active[t])
-        self._episode_callbacks.step(_where(~outcome.failed), outcome, self._tally)
+        self._episode_callbacks.step(_where(~outcome.failed), outcome, self._tally, recorder, t)
         ended = (outcome.terminated | outcome.truncated) & ~outcome.failed
         if not (ended | outcome.failed).any():
             return

@@ -179,7 +179,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             self._check_reset(observations)
             self.infos[e] = infos
             self._write(e, observations)
-            self.active[e] = True
+            self.active[e] = [a in observations for a in self._index]
 
     def step(self, actions: dict[AgentID, np.ndarray]) -> Outcome:
         agents = self.team.agents
@@ -243,7 +243,8 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             or True in term.values()
             or True in trunc.values()
         ):
-            end = end_without_all(action, term, trunc)
+            # Who has ended its part may return where absences are allowed.
+            end = None if self.team.absences else end_without_all(action, term, trunc)
             if end is None:
                 self._mark_living(e, obs, term, trunc)
                 return
@@ -318,12 +319,14 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         for i, (agent, _, _) in enumerate(self._rows):
             dies = term.get(agent, False) or trunc.get(agent, False)
             alive = agent in obs and not dies
-            if alive != self.active[e, i] and not dies:
+            if alive != self.active[e, i] and not dies and not self.team.absences:
                 did = "returned after its end" if alive else "left without an end"
                 raise TeamDataError(
                     f"The agent {agent!r} {did}. Agents of a team act in every step until they "
                     "die: set terminateds[agent] or truncateds[agent] once, in the step in which "
-                    "it dies. Environments with turns are not supported."
+                    "it dies. If agents come and go, set `absences = True` in the environment "
+                    "(PettingZooTeamEnv(env, absences=True)). Environments with turns are not "
+                    "supported."
                 )
             self._set_active(e, i, alive)
 
@@ -332,6 +335,8 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         unseen = []
         for i, (agent, _, _) in enumerate(self._rows):
             alive = bool(self.active[e, i]) and not term.get(agent, False)
+            if self.team.absences:
+                alive = agent in obs and not term.get(agent, False)
             if alive and agent not in obs:
                 unseen.append(agent)
             self._set_active(e, i, alive and agent in obs)
@@ -365,13 +370,14 @@ class SyncVectorTeamEnv(VectorTeamEnv):
 
     def _check_reset(self, observations: dict[AgentID, Any]) -> None:
         got, expected = set(observations), set(self._index)
-        if got != expected:
+        if not (got <= expected if self.team.absences else got == expected):
             raise TeamDataError(
                 "The agents of an episode differ from the team's. Missing after reset(): "
                 f"{sorted(map(str, expected - got))}; new: {sorted(map(str, got - expected))}. "
                 "A team is fixed for a training run: every agent in `possible_agents` must be "
-                "returned by reset(), and may die later. For agents that come and go, list all "
-                "of them and end their part with terminateds[agent] = True."
+                "returned by reset(), and may die later: terminateds[agent] = True. If agents "
+                "come later or return, set `absences = True` in the environment "
+                "(PettingZooTeamEnv(env, absences=True))."
             )
 
     def _unknown_agent(self, agent: AgentID, where: str) -> str:

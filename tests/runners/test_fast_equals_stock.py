@@ -1,5 +1,7 @@
 """The oracle: `TeamEnvRunner` gives what RLlib's own `MultiAgentEnvRunner` gives."""
 
+import copy
+
 import numpy as np
 import pytest
 import runner_toys as toys
@@ -12,6 +14,7 @@ from rllib_hetero import HAPPOConfig
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.single_env import SingleTeamEnv
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.team import CRITIC
@@ -304,6 +307,93 @@ def test_an_episode_over_several_calls(dies, state):
     batches = [toys.team_batch(f, config, modules) for f in (ours, theirs)]
     assert_equal_batches(*batches, rows, rows, config.layout)
     assert len(batches[0][CRITIC][Columns.ADVANTAGES]) == 18
+
+
+QUESTIONS = {
+    "all": {},
+    "latest": {"indices": -1},
+    "first of two": {"indices": 0, "agent_ids": ["a", "b"]},
+    "one agent, some steps": {"indices": slice(1, 3), "agent_ids": "b"},
+    "a list of steps": {"indices": [-1, -2]},
+    "before the first": {"indices": slice(-3, None), "fill": 0.0, "neg_index_as_lookback": True},
+    "agents' own steps": {"indices": -1, "env_steps": False},
+    "by step": {"indices": slice(0, 2), "return_list": True},
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"actions": MIXED, "ends": "alternate"},
+        {"actions": MIXED, "masked": "bc"},
+        {"dies": {"b": 2}},
+        {"agents": EQUAL, "sharing": "full", "shared": True, "lengths": [3, 4]},
+    ],
+    ids=str,
+)
+def test_episodes_answer_callbacks_alike(case):
+    """Every answer after each step of each episode; ours go on over calls of sample()."""
+    told = {True: {}, False: {}}
+    numbers = {}
+
+    def tell(episode, env_index, **_):
+        mine = told[isinstance(episode, TeamEpisode)]
+        started = numbers.setdefault((isinstance(episode, TeamEpisode), env_index), [])
+        started += [episode.id_] * (episode.id_ not in started)
+        answers = {"agents": episode.agent_ids, "modules": episode.module_for("b")}
+        answers["length"] = (len(episode), episode.env_steps(), episode.env_t)
+        if not case.get("shared"):
+            answers["return"] = episode.get_return()
+        for name, question in QUESTIONS.items():
+            if len(episode) < 2 and name in ("a list of steps", "one agent, some steps"):
+                continue
+            for what in ("observations", "actions", "rewards", "infos"):
+                if len(episode) or what == "observations":
+                    fill = {"fill": {}} if "fill" in question and what == "infos" else {}
+                    got = getattr(episode, f"get_{what}")(**{**question, **fill})
+                    answers[name, what] = copy.deepcopy(got)
+        mine[env_index, started.index(episode.id_), len(episode)] = answers
+
+    case = dict(case)
+    callbacks = {"callbacks_on_episode_step": tell, "callbacks_on_episode_end": tell}
+    _, fast, stock, _, _ = build(Telling, case, sharing=case.pop("sharing", "none"), **callbacks)
+    stock.sample(num_timesteps=12 * 2, explore=False)
+    for steps in (3, 9):  # RLlib's own are cut between calls, and would forget what was before.
+        fast.sample(num_timesteps=steps * 2, explore=False)
+    ours, theirs = told[True], told[False]
+    common = ours.keys() & theirs.keys()
+    assert len(common) >= 16 and max(number for _, number, _ in common) >= 1
+    for key in common:
+        assert ours[key].keys() == theirs[key].keys()
+        for name, answer in ours[key].items():
+            if "dies" in case and name[1] == "observations":
+                continue  # What a dying agent saw is not kept.
+            assert_alike(answer, theirs[key][name], (key, name))
+
+
+class Telling(ScriptedTeam):
+    """With infos."""
+
+    def step(self, action_dict):
+        *rest, infos = super().step(action_dict)
+        return *rest, {a: {"t": self.t} for a in infos}
+
+
+def assert_alike(ours, theirs, where):
+    """Nested answers: the same structure, and numbers that differ by rounding alone."""
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in theirs:
+            assert_alike(ours[key], theirs[key], (*where, key))
+    elif isinstance(theirs, list):
+        assert isinstance(ours, list) and len(ours) == len(theirs), (where, ours, theirs)
+        for i, (x, y) in enumerate(zip(ours, theirs, strict=True)):
+            assert_alike(x, y, (*where, i))
+    elif isinstance(theirs, np.ndarray | np.generic | float | int):
+        assert np.shape(ours) == np.shape(theirs), (where, ours, theirs)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=str(where))
+    else:
+        assert ours == theirs, where
 
 
 @pytest.mark.parametrize("kind", ["box", "discrete", "multi"])

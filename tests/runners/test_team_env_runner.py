@@ -578,7 +578,7 @@ def test_callbacks(style, shared):
         assert entry["done"] == (True, number == 1, number == 0)
         episode = entry["episode"]
         assert episode.custom_data["mark"] == episode.id_
-        assert episode.get_infos().keys() == {"b", "c"}
+        assert episode.get_infos(-1).keys() == {"b", "c"}
         assert entry["env_runner"] is runner and entry["rl_module"] is runner.module
     steps = [e for e in events if e["name"] == "on_episode_step" and e["env_index"] == 1]
     assert [e["length"] for e in steps] == [1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2]

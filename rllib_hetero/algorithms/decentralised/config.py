@@ -65,6 +65,11 @@ class DecentralisedConfig(TeamConfig):
         self.max_agent_learner_restarts = 1000
         self.agent_snapshot_interval = 10
 
+    @property
+    @override(TeamConfig)
+    def returns_end_with_lives(self) -> bool:
+        return True
+
     def consensus(
         self,
         *,

@@ -12,6 +12,7 @@ from ray.rllib.utils.annotations import override
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rllib_hetero.algorithms.off_policy.value_decomposition import ValueDecompositionConfig
+from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.learners.off_policy.value_decomposition import IndependentLearner
 
 
@@ -53,6 +54,11 @@ class IQLConfig(ValueDecompositionConfig):
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IQL)
+
+    @property
+    @override(TeamConfig)
+    def returns_end_with_lives(self) -> bool:
+        return True
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:

@@ -127,6 +127,11 @@ class MAACConfig(OffPolicyConfig):
             standardize_rewards=standardize_rewards,
         )
 
+    @property
+    @override(TeamConfig)
+    def returns_end_with_lives(self) -> bool:
+        return True
+
     @override(OffPolicyConfig)
     def exploration_of(self, module_id: ModuleID) -> float:
         return 0.0  # Entropy explores.

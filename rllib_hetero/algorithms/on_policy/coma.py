@@ -104,6 +104,11 @@ class COMAConfig(OnPolicyConfig):
             individual_rewards=individual_rewards,
         )
 
+    @property
+    @override(TeamConfig)
+    def returns_end_with_lives(self) -> bool:
+        return self.individual_rewards
+
     @override(OnPolicyConfig)
     def validate(self) -> None:
         super().validate()

@@ -11,6 +11,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
+from rllib_hetero.modules.memory import forward_with_gaps, initial_state, unpack
 from rllib_hetero.replay import JointSequences
 from rllib_hetero.team import ModuleID
 
@@ -43,25 +44,42 @@ class SequenceLearner(OffPolicyLearner):
     def take(self, indices: np.ndarray) -> JointSequences:
         return self.replay.sequences(indices)
 
-    def unroll(self, module_id: ModuleID, observations: Tensor) -> Tensor:
-        """The distribution inputs (B, T, n_m, p) of observations (B, T, n_m, d), with gradient."""
+    def unroll(self, module_id: ModuleID, batch: JointSequences) -> Tensor:
+        """The distribution inputs (B, L + 1, n_m, p) of a module's agents, with gradient."""
 
-        def network(batch: dict[str, Any]) -> Tensor:
-            return self.module[module_id].forward_train(batch)[Columns.ACTION_DIST_INPUTS]
+        def network(rows: dict[str, Any]) -> Tensor:
+            return self.module[module_id].forward_train(rows)[Columns.ACTION_DIST_INPUTS]
 
-        return self._unroll(network, module_id, observations)
+        return self._unroll(network, module_id, batch)
 
-    def unroll_target(self, module_id: ModuleID, observations: Tensor) -> Tensor:
+    def unroll_target(self, module_id: ModuleID, batch: JointSequences) -> Tensor:
         """The same by the target network."""
         target = self.module[module_id].unwrapped().forward_target
-        return self._unroll(target, module_id, observations)
+        return self._unroll(target, module_id, batch)
 
-    def _unroll(self, network: Network, module_id: ModuleID, observations: Tensor) -> Tensor:
+    def _unroll(self, network: Network, module_id: ModuleID, batch: JointSequences) -> Tensor:
+        observations = batch.observations[module_id]
         start = self.module[module_id].get_initial_state()
         if not start:
             return network({Columns.OBS: observations})
         b, _, n, _ = observations.shape
-        states = {name: s.to(observations).expand(b * n, -1) for name, s in start.items()}
-        rows = observations.transpose(1, 2).flatten(0, 1)  # (B n_m, T, d)
-        out = network({Columns.OBS: rows, Columns.STATE_IN: states})
+        rows = observations.transpose(1, 2).flatten(0, 1)  # (B n_m, L + 1, d)
+        if self._layout.team.absences:
+            active = batch.active[module_id].transpose(1, 2).flatten(0, 1)
+            out = self._with_gaps(network, module_id, rows, active)
+        else:
+            states = {name: s.to(observations).expand(b * n, -1) for name, s in start.items()}
+            out = network({Columns.OBS: rows, Columns.STATE_IN: states})
         return out.unflatten(0, (b, n)).transpose(1, 2)
+
+    def _with_gaps(
+        self, network: Network, module_id: ModuleID, rows: Tensor, active: Tensor
+    ) -> Tensor:
+        module = self.module[module_id]
+        start = initial_state(module).to(rows)
+
+        def forward(x: Tensor, before: Tensor) -> Tensor:
+            return network({Columns.OBS: x, Columns.STATE_IN: unpack(before, module)})
+
+        anew = start if self._layout.absent_memory == "reset" else None
+        return forward_with_gaps(forward, rows, start.expand(len(rows), -1), active, anew)

@@ -76,10 +76,10 @@ class ValueDecompositionLearner(SequenceLearner):
         """
         chosen, following = {}, {}
         for m in self._layout.groups:
-            q = self.unroll(m, batch.observations[m])[..., :-1]  # Without epsilon.
+            q = self.unroll(m, batch)[..., :-1]  # Without epsilon.
             chosen[m] = q[:, :-1].gather(-1, batch.actions[m].unsqueeze(-1)).squeeze(-1)
             with torch.no_grad():
-                target = self.unroll_target(m, batch.observations[m])[:, 1:, :, :-1]
+                target = self.unroll_target(m, batch)[:, 1:, :, :-1]
                 chosen_by = q[:, 1:] if self.config.double_q else target
                 allowed = batch.masks[m][:, 1:] if m in batch.masks else None
                 following[m] = best_value(target, chosen_by, allowed)

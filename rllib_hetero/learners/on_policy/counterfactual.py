@@ -198,10 +198,17 @@ class CounterfactualLearner(SimultaneousLearner):
         chunk, place = (chunks[None] == follows.row[:, None, None]).nonzero().unbind(1)[1:]
         observations = rows[Columns.OBS][chunks[chunk].clamp(min=0)]  # (F, L, n_m, d)
         observations = torch.cat([observations, observations[:, :1]], 1)
+        active = rows[ACTIVE][chunks[chunk].clamp(min=0)]
+        active = torch.cat([active, active[:, :1]], 1)
         at = torch.arange(len(seen), device=seen.device)
         observations[at, place + 1] = seen
+        active[at, place + 1] = follows.active[module_id].to(active.dtype)
         outputs = actor_outputs_over_time(
-            self.module[module_id], observations, rows[Columns.STATE_IN][chunk]
+            self.module[module_id],
+            observations,
+            rows[Columns.STATE_IN][chunk],
+            active,
+            self._layout,
         )
         return outputs[at, place + 1]
 

@@ -241,7 +241,9 @@ class OnPolicyLearner(HalvedUpdate):
         if state is None:
             inputs = module.forward_train(rows)[Columns.ACTION_DIST_INPUTS]
         else:
-            inputs = actor_outputs_over_time(module, rows[Columns.OBS], state)
+            inputs = actor_outputs_over_time(
+                module, rows[Columns.OBS], state, rows[ACTIVE], self._layout
+            )
         if ACTION_MASK in rows:
             inputs = mask_logits(inputs, rows[ACTION_MASK])
         return {Columns.ACTION_DIST_INPUTS: inputs}

@@ -7,25 +7,55 @@ from typing import Any
 from ray.rllib.core import Columns
 from torch import Tensor
 
-from rllib_hetero.modules.memory import forward_sequences, unpack
+from rllib_hetero.modules.memory import (
+    forward_sequences,
+    forward_with_gaps,
+    initial_state,
+    unpack,
+)
+from rllib_hetero.team import Layout
 
 
-def actor_outputs_over_time(module: Any, observations: Tensor, state: Tensor) -> Tensor:
+def actor_outputs_over_time(
+    module: Any, observations: Tensor, state: Tensor, active: Tensor, layout: Layout
+) -> Tensor:
     """Distribution inputs of chunks, each from the state that it begins in.
 
     Args:
         module: An actor with a memory.
         observations: (k, L, d), or (k, L, n, d) for all n agents of the module.
         state: (k, S) or (k, n, S).
+        active: (k, L) or (k, L, n), who acted.
+        layout: Whether agents may be absent, and what they then remember.
 
     Returns:
         (k, L, p) or (k, L, n, p).
     """
     if observations.ndim == 3:
-        return forward_sequences(module, observations, state)[0]
+        return sequence_outputs(module, observations, state, active, layout)
     by_agent = observations.transpose(1, 2)  # (k, n, L, d)
-    inputs, _ = forward_sequences(module, by_agent.flatten(0, 1), state.flatten(0, 1))
+    inputs = sequence_outputs(
+        module,
+        by_agent.flatten(0, 1),
+        state.flatten(0, 1),
+        active.transpose(1, 2).flatten(0, 1),
+        layout,
+    )
     return inputs.unflatten(0, by_agent.shape[:2]).transpose(1, 2)
+
+
+def sequence_outputs(
+    module: Any, observations: Tensor, state: Tensor, active: Tensor, layout: Layout
+) -> Tensor:
+    """The same of sequences (N, L, ...) of single agents."""
+
+    def forward(x: Tensor, before: Tensor) -> Tensor:
+        return forward_sequences(module, x, before)[0]
+
+    if not layout.team.absences:
+        return forward(observations, state)
+    start = None if layout.absent_memory == "keep" else initial_state(module)
+    return forward_with_gaps(forward, observations, state, active, start)
 
 
 def critic_values(critic: Any, states: Tensor, memory: Tensor | None) -> Tensor:
