@@ -51,7 +51,8 @@ class KindsTeam(MultiAgentEnv):
     """What it shows is drawn from its seed; what it is given must be of its spaces, and allowed.
 
     `env_config`: "observations" and "actions" (agent to a name above), "masked" (agents), "state"
-    (a name, or None) and "length" (steps until an episode is cut).
+    (a name, or None) and "length" (steps until an episode is cut). It keeps what was `given` and a
+    `log` of what was shown.
     """
 
     def __init__(self, config):
@@ -65,7 +66,7 @@ class KindsTeam(MultiAgentEnv):
         self.observation_spaces = {a: self._with_mask(a) for a in self.possible_agents}
         if self.config["state"]:
             self.state_space = OBSERVATIONS[self.config["state"]]()
-        self.given = []
+        self.given, self.log = [], []
 
     def _with_mask(self, agent):
         if agent not in self.config["masked"]:
@@ -95,12 +96,13 @@ class KindsTeam(MultiAgentEnv):
         return self.t == self.config["length"]
 
     def _look(self):
-        self.shown = {a: s.sample() for a, s in self.plain.items()}
+        shown = {a: s.sample() for a, s in self.plain.items()}
+        self.log.append(shown)
         if self.config["state"]:
             self.global_state = self.state_space.sample()
         return {
             a: {"observations": x, "action_mask": self.mask(a)} if a in self.config["masked"] else x
-            for a, x in self.shown.items()
+            for a, x in shown.items()
         }
 
     def mask(self, agent):
