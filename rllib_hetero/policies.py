@@ -17,6 +17,9 @@ from rllib_hetero.functional.messages import encode
 from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.modules.saved import load_module
 from rllib_hetero.runners.actions import action_transforms
+from rllib_hetero.runners.rows import row_of
+from rllib_hetero.spaces import Rows
+from rllib_hetero.spaces.moves import pick
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout
 from rllib_hetero.team_file import TEAM_FILE, read_team_file
 
@@ -124,14 +127,14 @@ class TeamPolicies:
         Agents of recurrent policies keep their memory from call to call, until `reset`.
 
         Args:
-            observations: Agent id to its observation (d_i,), as the environment returns them;
-                those of absent agents are left out. For agents that were trained with action
-                masks, a dict of "observations" (d_i,) and "action_mask" (p_i,).
+            observations: Agent id to its observation, as the environment returns them; those of
+                absent agents are left out. For agents that were trained with action masks, a dict
+                of "observations" and "action_mask" (p_i,).
             explore: Draw the action as training last did (True), or take the greedy one (False).
 
         Returns:
-            Agent id to its action, ready for the environment: clipped to its space, an int for
-            Discrete.
+            Agent id to its action, ready for the environment: of its space, clipped to it, an int
+            for Discrete.
 
         Raises:
             TeamError: For an unknown agent, a wrong shape, or a mask that allows nothing.
@@ -154,8 +157,9 @@ class TeamPolicies:
             if agent in self.layout.messages:
                 message = context[self.layout.messages[agent]]
                 message[:-1], message[-1] = encode(dist, drawn)[0], 1.0
-            action = self._limits[agent](drawn)[0]
-            actions[agent] = int(action) if np.ndim(action) == 0 else action
+            moves = self.layout.team.moves[agent]
+            action = pick(moves.decode(self._limits[agent](drawn)), 0)
+            actions[agent] = int(action) if isinstance(action, np.integer) else action
         if self.layout.team.absences and self.layout.absent_memory == "reset":
             self._forget(a for a in self.agents if a not in observations)
         return actions
@@ -167,7 +171,7 @@ class TeamPolicies:
         *,
         explore: bool = False,
         rng: np.random.Generator | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Actions for many observations of agents that share a module, in one pass.
 
         For hundreds of agents, or one agent in many environments. Not for agents that remember,
@@ -175,25 +179,27 @@ class TeamPolicies:
 
         Args:
             agents: Whose observation each row is, (k,). An agent may have several rows.
-            observations: (k, d).
+            observations: (k, d); what is no plain vector as rows of `layout.team.row_spaces`,
+                which `spaces.encoded` makes.
             explore: As in `act`.
             rng: Draws the samples, in place of the policies' own generator.
 
         Returns:
-            (k, ...) actions, ready for the environment.
+            (k, ...) actions, ready for the environment, in dicts and tuples as the space has them.
 
         Raises:
             TeamError: For agents other than said above, or a wrong shape.
         """
         m, slots = self._slots(agents)
-        x = np.asarray(observations, np.float32)
-        space = self.layout.team.observation_spaces[agents[0]]
+        dtype = self.layout.row_dtype(m)
+        x = np.asarray(observations, dtype)
+        space = self.layout.team.row_spaces[agents[0]]
         if x.shape != (len(agents), *space.shape):
             raise TeamError(
                 f"The observations have shape {x.shape}; {(len(agents), *space.shape)} is needed."
             )
         if self.layout.index_size(m):
-            one_hot = np.zeros((len(agents), self.layout.index_size(m)), np.float32)
+            one_hot = np.zeros((len(agents), self.layout.index_size(m)), dtype)
             one_hot[np.arange(len(agents)), slots] = 1.0
             x = np.concatenate([x, one_hot], 1)
         with torch.inference_mode():
@@ -202,7 +208,8 @@ class TeamPolicies:
             inputs = outputs[Columns.ACTION_DIST_INPUTS].cpu().numpy()
         dist = self.layout.distribution(m)
         noise = dist.noise(rng or self._rng, (len(agents),)) if explore else None
-        return self._limits[agents[0]](dist.act(inputs, noise))
+        drawn = self._limits[agents[0]](dist.act(inputs, noise))
+        return self.layout.team.moves[agents[0]].decode(drawn)
 
     def _slots(self, agents: Sequence[AgentID]) -> tuple[str, list[int]]:
         """The module of agents that `act_batch` can serve, and the index of each within it."""
@@ -266,16 +273,18 @@ class TeamPolicies:
     def _row(self, agent: AgentID, observation: Any, context: np.ndarray) -> np.ndarray:
         """The module's input (1, d)."""
         m, k = self.layout.slot_of[agent]
-        x = np.asarray(observation, np.float32)
-        space = self.layout.team.observation_spaces[agent]
+        dtype, space = self.layout.row_dtype(m), self.layout.team.row_spaces[agent]
+        if isinstance(space, Rows):
+            observation = row_of(agent, space, observation)
+        x = np.asarray(observation, dtype)
         if x.shape != space.shape:
             raise TeamError(
                 f"The observation of agent {agent!r} has shape {x.shape}, trained on {space.shape}."
             )
-        one_hot = np.zeros(self.layout.index_size(m), np.float32)
+        one_hot = np.zeros(self.layout.index_size(m), dtype)
         if len(one_hot):
-            one_hot[k] = 1.0
-        return np.concatenate([x, one_hot, context])[None]
+            one_hot[k] = 1
+        return np.concatenate([x, one_hot, context.astype(dtype)])[None]
 
 
 def _pass(module: Any, explore: bool) -> Callable[[dict], dict]:

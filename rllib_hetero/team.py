@@ -25,6 +25,15 @@ from rllib_hetero.functional import (
     message_size,
     num_choices,
 )
+from rllib_hetero.spaces import (
+    Moves,
+    appended,
+    has_pictures,
+    joint_rows,
+    row_dtype,
+    row_space,
+    signature,
+)
 
 AgentID = Hashable
 ModuleID = str
@@ -51,22 +60,25 @@ class Team:
 
     Attributes:
         agents: Agent ids in the environment's own order (`possible_agents`).
-        observation_spaces: Agent id to its Box of shape (d_i,). Sizes may differ.
-        action_spaces: Agent id to its Box of shape (k,), Discrete or MultiDiscrete.
-        state_space: Box of shape (s,), what the critic sees; None where the environment has no
-            global state. The state is then all observations, concatenated in agent order.
+        observation_spaces: Agent id to the space of its observations, without its action mask: of
+            any kind that `spaces.row_space` takes. They may differ.
+        action_spaces: Agent id to the space of its actions, of any kind that `spaces.Moves` takes.
+        state_space: The space of what the critic sees, of any kind as well; None where the
+            environment has no global state. The state is then all observations, concatenated in
+            agent order.
         reward_scheme: "individual" where agents have rewards of their own (the team's reward is
             their sum), "shared" where every agent is given the team's reward (counted once).
         masked: Agents whose observations come with an action mask: one entry for each choice of
-            a Discrete, or of all components of a MultiDiscrete in order; positive means allowed.
+            a Discrete, or of all components of a MultiDiscrete in order, and so on for all parts
+            of a Tuple or Dict that are choices; positive means allowed.
         absences: Whether agents may be absent for some steps: come after the reset, miss steps, or
             return after their death. Else whoever is gone is gone until the next reset.
     """
 
     agents: tuple[AgentID, ...]
-    observation_spaces: dict[Any, Box]
+    observation_spaces: dict[Any, gym.Space]
     action_spaces: dict[Any, gym.Space]
-    state_space: Box | None = None
+    state_space: gym.Space | None = None
     reward_scheme: RewardScheme = "individual"
     masked: frozenset[AgentID] = frozenset()
     absences: bool = False
@@ -79,21 +91,14 @@ class Team:
                 f"`reward_scheme` must be 'individual' or 'shared', got {self.reward_scheme!r}. "
                 "Set it as an attribute of the environment."
             )
-        state = self.state_space
-        if state is not None and not (isinstance(state, Box) and len(state.shape) == 1):
-            raise TeamError(
-                f"The environment's `state_space` is {state}; a Box of shape (s,) is needed, or "
-                "None: the critic then sees all observations, concatenated. Flatten the state, in "
-                "state() too (gymnasium.spaces.flatten)."
-            )
+        # Made now, so that what is not supported is told now.
+        _ = self.row_spaces, self.moves, self.state_rows
         for agent in self.agents:
-            _check_observation_space(agent, self.observation_spaces.get(agent))
-            _check_action_space(agent, self.action_spaces.get(agent))
-            if agent in self.masked and isinstance(self.action_spaces[agent], Box):
+            if agent in self.masked and not num_choices(self.moves[agent].flat):
                 raise TeamError(
                     f"The agent {agent!r} has an action mask, but its action space is "
-                    f"{self.action_spaces[agent]}. Masks are for Discrete and MultiDiscrete "
-                    "actions: leave the mask out of its observations."
+                    f"{self.action_spaces[agent]}. Masks are for actions with choices: leave the "
+                    "mask out of its observations."
                 )
         if not self.masked <= set(self.agents):
             raise TeamError(
@@ -142,6 +147,28 @@ class Team:
         """
         return replace(self, agents=tuple(agents))
 
+    @cached_property
+    def row_spaces(self) -> dict[AgentID, Box]:
+        """Agent id to the Box (d_i,) of the rows that its observations are kept as."""
+        return {
+            a: _rows(self.observation_spaces.get(a), f"observation space of agent {a!r}")
+            for a in self.agents
+        }
+
+    @cached_property
+    def state_rows(self) -> Box | None:
+        """The Box (s,) of the rows that states are kept as; None without a global state."""
+        return (
+            None
+            if self.state_space is None
+            else _rows(self.state_space, "environment's `state_space`")
+        )
+
+    @cached_property
+    def moves(self) -> dict[AgentID, Moves]:
+        """Agent id to its actions, as its policy draws them and as the environment takes them."""
+        return {a: _moves(a, self.action_spaces.get(a)) for a in self.agents}
+
     @property
     def equal_spaces(self) -> bool:
         """Whether all agents could share one module."""
@@ -153,17 +180,20 @@ class Team:
             for a in self.agents
         )
 
-    @property
+    @cached_property
     def critic_space(self) -> Box:
-        """The critic's input: the state's Box, or that of all observations concatenated."""
-        if self.state_space is not None:
-            return self.state_space
-        boxes = [self.observation_spaces[a] for a in self.agents]
-        return Box(
-            low=np.concatenate([b.low for b in boxes]).astype(np.float32),
-            high=np.concatenate([b.high for b in boxes]).astype(np.float32),
-            dtype=np.float32,
-        )
+        """The critic's input: rows of the state, or of all observations side by side."""
+        if self.state_rows is not None:
+            return self.state_rows
+        return joint_rows([self.row_spaces[a] for a in self.agents])
+
+    @property
+    def pictured(self) -> list[str]:
+        """Who sees pictures: agents' names, and "the state"."""
+        seen = {str(a): self.row_spaces[a] for a in self.agents}
+        if self.state_rows is not None:
+            seen["the state"] = self.state_rows
+        return [name for name, space in seen.items() if has_pictures(space)]
 
     def team_reward(self, rewards: np.ndarray) -> np.ndarray:
         """The team's reward from the agents' rewards.
@@ -197,11 +227,12 @@ def differences(team: Team, other: Team) -> list[str]:
     if unlike:
         return unlike
     for agent in team.agents:
-        shapes = [t.observation_spaces[agent].shape for t in (team, other)]
+        rows = [t.row_spaces[agent] for t in (team, other)]
+        told = [x.shape if type(x) is Box else x for x in rows]
         actions = [t.action_spaces[agent] for t in (team, other)]
         masks = ["one" if agent in t.masked else "none" for t in (team, other)]
         for what, (mine, others), same in (
-            ("observation shape", shapes, shapes[0] == shapes[1]),
+            ("observation shape", told, signature(rows[0]) == signature(rows[1])),
             ("action space", actions, _same_actions(*actions)),
             ("action mask", masks, masks[0] == masks[1]),
         ):
@@ -216,8 +247,10 @@ def _same_actions(a: Any, b: Any) -> bool:
         pairs = ((a.low, b.low), (a.high, b.high))
         return a.shape == b.shape and all(np.allclose(x, y) for x, y in pairs)
     if isinstance(a, MultiDiscrete) and isinstance(b, MultiDiscrete):
-        return np.array_equal(a.nvec, b.nvec)
-    return isinstance(a, Discrete) and isinstance(b, Discrete) and a.n == b.n
+        return np.array_equal(a.nvec, b.nvec) and np.array_equal(a.start, b.start)
+    if isinstance(a, Discrete) and isinstance(b, Discrete):
+        return bool(a.n == b.n and a.start == b.start)
+    return bool(a == b)
 
 
 @dataclass(frozen=True)
@@ -255,15 +288,15 @@ class Layout:
 
     @cached_property
     def stacks(self) -> tuple[tuple[ModuleID, ...], ...]:
-        """Modules of equal input size, agent count, action distribution and maskedness, together.
+        """Modules of equal input, agent count, action distribution and maskedness, together.
 
         Runners keep the arrays of a stack in one piece, and evaluate it in one pass.
         """
         stacks: dict[Any, list[ModuleID]] = {}
         for m, agents in self.groups.items():
-            width = self.observation_space(m).shape[0]
-            dist = self.distribution(m)
-            stacks.setdefault((width, len(agents), dist, self.masked(m)), []).append(m)
+            space = self.observation_space(m)
+            key = (signature(space), len(agents), self.distribution(m), self.masked(m))
+            stacks.setdefault(key, []).append(m)
         return tuple(tuple(members) for members in stacks.values())
 
     @cached_property
@@ -300,19 +333,22 @@ class Layout:
 
     def observation_space(self, module_id: ModuleID) -> Box:
         """The module's input space: the observation, the agent's index if any, the context."""
-        space = self.team.observation_spaces[self.groups[module_id][0]]
+        space = self.team.row_spaces[self.groups[module_id][0]]
         one_hot = self.index_size(module_id)
-        if not one_hot and not self.context_size:
-            return space
-        inf = np.full(self.context_size, np.inf)
-        return Box(
-            low=np.concatenate([space.low, np.zeros(one_hot), -inf]).astype(np.float32),
-            high=np.concatenate([space.high, np.ones(one_hot), inf]).astype(np.float32),
-            dtype=np.float32,
-        )
+        if one_hot:
+            space = appended(space, "<agent>", np.zeros(one_hot), np.ones(one_hot))
+        if self.context_size:
+            inf = np.full(self.context_size, np.inf)
+            space = appended(space, "<context>", -inf, inf)
+        return space
+
+    def row_dtype(self, module_id: ModuleID) -> np.dtype:
+        """The dtype of the module's inputs: uint8 where its agents see pictures of bytes."""
+        return row_dtype(self.team.row_spaces[self.groups[module_id][0]])
 
     def action_space(self, module_id: ModuleID) -> gym.Space:
-        return self.team.action_spaces[self.groups[module_id][0]]
+        """What the module's policy draws from: `Moves.flat`."""
+        return self.team.moves[self.groups[module_id][0]].flat
 
     def distribution(self, module_id: ModuleID) -> Distribution:
         """What lies over the module's outputs, from which its agents' actions are drawn."""
@@ -354,6 +390,8 @@ def lay_out(
             what mends it.
     """
     _check_family(team, policy_family)
+    if autoregressive:
+        _check_context(team)
     mend = "Mend it with config.multi_agent(parameter_sharing=...)."
     if sharing == "none":
         named: Mapping[str, Sequence[AgentID]] = {}
@@ -450,9 +488,21 @@ def _is_writable(agent: AgentID) -> bool:
 def _check_family(team: Team, policy_family: str) -> None:
     for agent in team.agents:
         try:
-            POLICY_FAMILIES[policy_family](team.action_spaces[agent])
+            POLICY_FAMILIES[policy_family](team.moves[agent].flat)
         except ValueError as error:
             raise TeamError(f"This algorithm cannot act for the agent {agent!r}: {error}") from None
+
+
+def _check_context(team: Team) -> None:
+    """What agents that act in sequence know of each other are numbers: a row of bytes has none."""
+    for agent in team.agents:
+        if row_dtype(team.row_spaces[agent]) != np.float32:
+            raise TeamError(
+                f"The agent {agent!r} sees pictures of bytes, and agents that act in sequence need "
+                "float32 rows, which also hold what the others have done. Wrap the environment so "
+                "that it declares and returns float32 pictures (supersuit.dtype_v0(env, "
+                "'float32')), which take four times the memory."
+            )
 
 
 def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, mend: str) -> None:
@@ -474,13 +524,24 @@ def _check_equal_spaces(team: Team, group: str, first: AgentID, other: AgentID, 
         )
 
 
-def _check_observation_space(agent: AgentID, space: gym.Space | None) -> None:
-    if not isinstance(space, Box) or len(space.shape) != 1:
+def _rows(space: gym.Space | None, what: str) -> Box:
+    try:
+        return row_space(space)  # type: ignore[arg-type]
+    except ValueError as why:
         raise TeamError(
-            f"The observation space of agent {agent!r} is {space}; a Box of shape (d,) is "
-            "needed, or a Dict of such a Box as 'observations' and an 'action_mask'. Wrap the "
-            "environment to flatten it (gymnasium.spaces.flatten)."
-        )
+            f"The {what} is {space}: {why}. Wrap the environment so that it declares and returns "
+            "one of these (gymnasium.spaces.flatten makes an array of many)."
+        ) from None
+
+
+def _moves(agent: AgentID, space: gym.Space | None) -> Moves:
+    try:
+        return Moves(space)  # type: ignore[arg-type]
+    except ValueError as why:
+        raise TeamError(
+            f"The action space of agent {agent!r} is {space}: {why}. Wrap the environment so that "
+            "it declares one of these, and translates in step()."
+        ) from None
 
 
 def _has_mask(space: gym.Space | None) -> bool:
@@ -488,29 +549,10 @@ def _has_mask(space: gym.Space | None) -> bool:
 
 
 def _check_mask_space(agent: AgentID, mask: gym.Space, actions: gym.Space) -> None:
-    _check_action_space(agent, actions)
-    if isinstance(actions, Box):
-        return  # `Team` itself refuses that.
-    expected = (num_choices(actions),)
-    if mask.shape != expected:
+    expected = (num_choices(_moves(agent, actions).flat),)
+    if expected != (0,) and mask.shape != expected:  # `Team` itself refuses those without choices.
         raise TeamError(
             f"The action mask of agent {agent!r} has the space {mask} of shape {mask.shape}; "
             f"{expected} is needed: one entry for each choice of {actions}, those of all "
             "components in order. Mend the environment's observation_spaces."
-        )
-
-
-def _check_action_space(agent: AgentID, space: gym.Space | None) -> None:
-    if isinstance(space, Box):
-        ok = len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
-    elif isinstance(space, Discrete):
-        ok = space.start == 0
-    elif isinstance(space, MultiDiscrete):
-        ok = space.nvec.ndim == 1 and not np.any(space.start)
-    else:
-        ok = False
-    if not ok:
-        raise TeamError(
-            f"The action space of agent {agent!r} is {space}; a floating Box of shape (k,), a "
-            "Discrete or a MultiDiscrete (both starting at 0) is needed. Wrap the environment."
         )

@@ -6,18 +6,14 @@ All of it is looked at before anything is made of it: kinds, sizes, names, how i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import gymnasium as gym
-import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
-
 from rllib_hetero.errors import TeamError
 from rllib_hetero.files import read_json
 from rllib_hetero.functional import POLICY_FAMILIES
+from rllib_hetero.space_file import Room, read_space
 from rllib_hetero.team import AbsentMemory, AgentID, Layout, ModuleID, Team, lay_out
 
 TEAM_FILE = "team.json"
@@ -25,8 +21,6 @@ FORMAT = 1
 
 _LARGEST = 64 * 2**20  # bytes; ten thousand agents with a hundred numbers each
 _MOST_AGENTS = 10_000
-_MOST_CHOICES = 1_000_000  # of an action
-_NUMBERS = tuple(str(np.dtype(kind)) for kind in "efdbhilBHIL")
 _LONGEST_MODEL = 100_000  # characters of a module's settings
 
 
@@ -76,10 +70,16 @@ def _parsed(told: Any) -> TeamFile:
     _must(version == FORMAT, f"it has the format {version!r:.50}, and this version reads {FORMAT}.")
     agents = _agents(told, "agents")
     _must(0 < len(agents) <= _MOST_AGENTS, f"`agents` must be 1 to {_MOST_AGENTS:,}.")
+    spaces = {}
+    room = Room()
+    for name in ("observation_spaces", "action_spaces"):
+        described = _of_kind(told, name, list)
+        _must(len(described) == len(agents), f"`{name}` must have one space for each agent.")
+        spaces[name] = [read_space(d, room) for d in described]
     team = Team(
         agents=tuple(agents),
-        observation_spaces=_spaces(told, "observation_spaces", agents),
-        action_spaces=_spaces(told, "action_spaces", agents),
+        observation_spaces=dict(zip(agents, spaces["observation_spaces"], strict=True)),
+        action_spaces=dict(zip(agents, spaces["action_spaces"], strict=True)),
         masked=frozenset(_agents(told, "masked")),
         absences=_of_kind(told, "absences", bool),
     )
@@ -167,62 +167,3 @@ def agent_id(x: Any) -> AgentID:
     named = (isinstance(x, str) and len(x) <= 1000) or isinstance(x, int)
     _must(named, f"an agent is named by a text, a whole number or a list of them, not {x!r:.50}.")
     return x
-
-
-# ---- spaces -------------------------------------------------------------------------------------
-
-
-def describe_space(space: gym.Space) -> dict[str, Any]:
-    """A space as JSON: Box, Discrete or MultiDiscrete."""
-    if isinstance(space, Box):
-        return {
-            "kind": "Box",
-            "dtype": str(space.dtype),
-            "low": space.low.astype(float).tolist(),
-            "high": space.high.astype(float).tolist(),
-        }
-    if isinstance(space, Discrete):
-        return {"kind": "Discrete", "n": int(space.n)}
-    assert isinstance(space, MultiDiscrete)
-    return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist()}
-
-
-def _spaces(told: dict[str, Any], name: str, agents: Sequence[AgentID]) -> dict[AgentID, Any]:
-    descriptions = _of_kind(told, name, list)
-    _must(len(descriptions) == len(agents), f"`{name}` must have one space for each agent.")
-    return {a: _space(d) for a, d in zip(agents, descriptions, strict=True)}
-
-
-def _space(told: Any) -> gym.Space:
-    _must(isinstance(told, dict), f"a space must have a kind, got {told!r:.50}.")
-    kind = told.get("kind")
-    if kind == "Box":
-        return _box(told)
-    if kind == "Discrete":
-        return Discrete(_choices(told.get("n")))
-    _must(kind == "MultiDiscrete", f"there is no kind of space {kind!r:.50}.")
-    sizes = _of_kind(told, "nvec", list)
-    _must(0 < sum(_choices(n) for n in sizes) <= _MOST_CHOICES, "an action has too many choices.")
-    return MultiDiscrete(sizes)
-
-
-def _choices(n: Any) -> int:
-    good = isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= _MOST_CHOICES
-    _must(good, f"choices must be a number from 1 to {_MOST_CHOICES:,}, got {n!r:.50}.")
-    return n
-
-
-def _box(told: dict[str, Any]) -> Box:
-    bounds = [_of_kind(told, name, list) for name in ("low", "high")]
-    for bound in bounds:
-        good = all(isinstance(x, int | float) and not isinstance(x, bool) for x in bound)
-        _must(good, "the bounds of a Box must be lists of numbers.")
-    name = _of_kind(told, "dtype", str)
-    _must(name in _NUMBERS, f"the `dtype` of a Box must be one of {_NUMBERS}, got {name!r:.50}.")
-    dtype = np.dtype(name)
-    try:
-        low, high = (np.asarray(bound, dtype) for bound in bounds)
-        box: Any = Box
-        return box(low, high, dtype=dtype)
-    except (TypeError, ValueError, AssertionError, OverflowError) as problem:
-        raise TeamError(f"there is no such Box: {problem!s:.100}") from None

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Text
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from toys import CountingTeam, MaskedTeam, MatrixTeam, MemoryTeam, ProductTeam, TargetTeam
 
@@ -258,11 +258,11 @@ class TwinNames(Sound):
         self.possible_agents = ["a", "a", "b"]
 
 
-@breaks("spaces", "error", "observation space of agent 'a' is Box.*flatten")
-class Image(Sound):
+@breaks("spaces", "error", "observation space of agent 'a' is Text.*Wrap")
+class Wordy(Sound):
     def __init__(self, config=None):
         super().__init__(config)
-        self.observation_spaces["a"] = Box(0, 255, (8, 8), np.uint8)
+        self.observation_spaces["a"] = Text(8)
 
 
 @breaks("spaces", "error", "`reward_scheme` must be")
@@ -275,11 +275,11 @@ class NoStateMethod(Sound):
     state = None
 
 
-@breaks("spaces", "error", r"`state_space` is Discrete\(3\)")
-class CountedState(Sound):
+@breaks("spaces", "error", r"`state_space` is Text")
+class ToldState(Sound):
     def __init__(self, config=None):
         super().__init__(config)
-        self.state_space = Discrete(3)
+        self.state_space = Text(3)
 
 
 @breaks("reset and step", "error", "step.. raised KeyError: 'b' .*episode 0, step 5, agent 'b'")

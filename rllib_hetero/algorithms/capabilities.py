@@ -22,6 +22,7 @@ class Capabilities:
         parameter_sharing: Whether agents may share a module.
         several_learners: Whether learners may share the batch.
         unequal_spaces: Whether agents' spaces may differ.
+        pictures: Whether observations and states may hold pictures.
         global_state: Whether the critic sees the environment's global state, where there is one.
         autoregressive: Whether agents act one after another, each told the actions before its own.
     """
@@ -38,5 +39,6 @@ class Capabilities:
     several_learners: bool = True
     global_state: bool = True
     unequal_spaces: bool = True
+    pictures: bool = True
     autoregressive: bool = False
     family: str = "on-policy"

@@ -13,8 +13,9 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
 from rllib_hetero.plain import as_plain, not_plain
 from rllib_hetero.policies import FOLDER
+from rllib_hetero.space_file import describe_space
 from rllib_hetero.team import AgentID
-from rllib_hetero.team_file import FORMAT, TEAM_FILE, agent_id, describe_space
+from rllib_hetero.team_file import FORMAT, TEAM_FILE, agent_id
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.spaces import signature
 from rllib_hetero.team import Team, differences
 
 
@@ -24,9 +27,13 @@ def check_evaluation_team(trained: Team, played: Team) -> None:
         TeamError: With the differences, if they cannot.
     """
     unlike = differences(trained, played)
-    states = [None if t.state_space is None else t.state_space.shape for t in (trained, played)]
+    states = [None if t.state_rows is None else signature(t.state_rows) for t in (trained, played)]
     if states[0] != states[1]:
-        unlike.append(f"the shape of the state is {states[1]}, not {states[0]}")
+        told: list[Any] = [
+            None if t.state_space is None else t.state_space for t in (trained, played)
+        ]
+        told = [t.shape if type(t) is Box else t for t in told]
+        unlike.append(f"the shape of the state is {told[1]}, not {told[0]}")
     if unlike:
         raise TeamError(
             "The evaluation's environment has another team than the training's: "

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+from rllib_hetero.modules.encoders import check_filters
 from rllib_hetero.modules.memory import check_recurrent
 from rllib_hetero.modules.networks import ACTIVATIONS, check_hidden_sizes, check_layer_norm
+from rllib_hetero.spaces import Rows
+from rllib_hetero.team import Team
 
 MOST_UNITS = 1_000_000
 """Of a layer."""
@@ -41,6 +44,23 @@ def _are_sizes(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_count, value))
 
 
+def _is_side(value: Any) -> bool:
+    return _is_count(value) or (_are_sizes(value) and len(value) == 2)
+
+
+def _are_filters(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(
+        isinstance(layer, list | tuple)
+        and len(layer) in (3, 4)
+        and _is_count(layer[0])
+        and all(map(_is_side, layer[1:3]))
+        and (len(layer) == 3 or layer[3] in ("same", "valid"))
+        for layer in value
+    )
+
+
 _COUNT = f"a whole number from 1 to {MOST_UNITS:,}"
 _SIZES = Rule(
     _are_sizes, f"a list of whole numbers above 0, at most {MOST_UNITS:,}, not empty", [128, 128]
@@ -71,10 +91,26 @@ _RULES: dict[str, Rule] = {
     "mixing_embed_dim": Rule(_is_count, _COUNT, 32),
     "hypernet_layers": Rule(lambda x: _is_count(x) and x <= 2, "1 or 2", 2),
     "hypernet_embed": Rule(_is_count, _COUNT, 64),
+    "conv_filters": Rule(
+        _are_filters,
+        "a list of [channels, kernel, stride] or [channels, kernel, stride, 'same' or 'valid']",
+        [[16, 4, 2], [32, 4, 2]],
+    ),
+    "conv_activation": _ACTIVATION,
+    "conv_features": Rule(lambda x: _is_count(x) and x > 2, _COUNT.replace("1", "3", 1), 256),
+    "part_hidden_sizes": _SIZES,
 }
 """By key; those of LayerNorm and of memories are where these are made."""
 
-_STANDS_FOR_ANOTHER = frozenset({"critic_hidden_sizes", "recurrent_size", "last_activation"})
+_STANDS_FOR_ANOTHER = frozenset(
+    {
+        "critic_hidden_sizes",
+        "recurrent_size",
+        "last_activation",
+        "conv_filters",
+        "part_hidden_sizes",
+    }
+)
 """Keys that may be None."""
 
 
@@ -111,3 +147,29 @@ def check_model_config(given: Mapping[str, Any], defaults: Mapping[str, Any]) ->
     for key in ("recurrent", "critic_recurrent"):
         if key in defaults:
             check_recurrent(model, key)
+
+
+def check_encoder_keys(given: Mapping[str, Any], team: Team) -> None:
+    """Raises unless the keys about observations of other kinds have something to be about.
+
+    Args:
+        given: What a user has set.
+        team: Whose observations they are.
+
+    Raises:
+        ValueError: If nobody sees pictures, or `conv_filters` leave nothing of one; or no
+            observation has parts.
+    """
+    mend = "remove it from config.rl_module(model_config={...})."
+    of_pictures = sorted(key for key in given if key.startswith("conv_"))
+    if of_pictures and not team.pictured:
+        raise ValueError(f"`{of_pictures[0]}` is for pictures, and nobody sees any: {mend}")
+    spaces = [*team.row_spaces.values(), team.state_rows]
+    parts = [p for space in spaces if isinstance(space, Rows) for p in space.parts]
+    if given.get("part_hidden_sizes") and not any(p.path for p in parts):
+        raise ValueError(
+            f"`part_hidden_sizes` is for Dict and Tuple observations, and there are none: {mend}"
+        )
+    if given.get("conv_filters"):
+        for shape in {p.shape for p in parts if p.picture}:
+            check_filters(given["conv_filters"], shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from rllib_hetero.algorithms.arguments import check_arguments, check_evaluation_
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.checkpoint import connectors_of
 from rllib_hetero.algorithms.evaluation import check_evaluation_team
-from rllib_hetero.algorithms.model_settings import check_model_config
+from rllib_hetero.algorithms.model_settings import check_encoder_keys, check_model_config
 from rllib_hetero.algorithms.setting_types import NumberOrSchedule
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
 from rllib_hetero.envs import ENVIRONMENTS, register_environments
@@ -38,6 +38,7 @@ from rllib_hetero.runners.returned import check_is_team_env
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 from rllib_hetero.runners.vector_env import VectorTeamEnv
+from rllib_hetero.spaces import is_mixed
 from rllib_hetero.team import CRITIC, AbsentMemory, Layout, ParameterSharing, Team, lay_out
 
 logger = logging.getLogger(__name__)
@@ -333,7 +334,7 @@ class TeamConfig(AlgorithmConfig):
             return
         wide = {
             a: space
-            for a, space in self.layout.team.action_spaces.items()
+            for a, space in self._numbers_to_draw()
             if isinstance(space, Box)
             and space.is_bounded()
             and max(abs(space.low).max(), abs(space.high).max()) > WIDE
@@ -348,6 +349,11 @@ class TeamConfig(AlgorithmConfig):
                 space,
                 agent,
             )
+
+    def _numbers_to_draw(self) -> Iterator[tuple[Any, Any]]:
+        for agent, moves in self.layout.team.moves.items():
+            for space in moves.flat.spaces if is_mixed(moves.flat) else [moves.flat]:
+                yield agent, space
 
     def warn_of_shared_networks(self) -> None:
         """Says what becomes of updates one after another where agents share a network."""
@@ -496,6 +502,7 @@ class TeamConfig(AlgorithmConfig):
             self._validate_env_timeout(fast)
         self._validate_agent_index()
         self._validate_absences(fast)
+        self._validate_kinds(fast)
         self._validate_model_config()
         if not fast and self._rl_module_spec is None and self.model_config.get("recurrent"):
             self._value_error(
@@ -527,6 +534,23 @@ class TeamConfig(AlgorithmConfig):
                 "`env_timeout_s` ends the process of an environment that hangs, which without "
                 "remote runners is the driver: set config.env_runners(num_env_runners=1) or more, "
                 "or remove config.fault_tolerance(env_timeout_s=...)."
+            )
+
+    def _validate_kinds(self, fast: bool) -> None:
+        """Observations and actions are of kinds that the algorithm and the runner take."""
+        team = self.layout.team
+        if team.pictured and not self.capabilities.pictures:
+            self._value_error(
+                f"{self.algo_class.__name__} has no networks for pictures, which are seen by "
+                f"{', '.join(team.pictured)}. Use an algorithm that has (HAPPO, MAPPO, HASAC, "
+                "QMIX), or wrap the environment so that it flattens them "
+                "(supersuit.flatten_v0(supersuit.dtype_v0(env, 'float32')))."
+            )
+        mixed = [a for a, m in team.moves.items() if is_mixed(m.flat)]
+        if mixed and not fast:
+            self._value_error(
+                f"The actions of {mixed} are both choices and numbers, which the team env runner "
+                "alone draws: remove config.env_runners(env_runner_cls=...)."
             )
 
     def _validate_agent_index(self) -> None:
@@ -575,6 +599,7 @@ class TeamConfig(AlgorithmConfig):
             return
         given = self._given_model_config()
         check_model_config(given, self.model_defaults)
+        check_encoder_keys(given, self.layout.team)
         if "action_projection" in given and not self.autoregressive:
             self._value_error(
                 "`action_projection` is for agents that act in sequence (BPPO, ARMAPPO): remove it "

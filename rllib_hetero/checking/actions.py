@@ -9,12 +9,19 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rllib_hetero.checking.calls import EnvironmentFault, short
-from rllib_hetero.checking.choosing import RandomActions, components, finite_bounds, read_masks
+from rllib_hetero.checking.choosing import (
+    RandomActions,
+    components,
+    finite_bounds,
+    read_masks,
+    translated,
+)
 from rllib_hetero.checking.findings import Fault, error, note, warning
-from rllib_hetero.checking.observations import as_numbers, plain, same
+from rllib_hetero.checking.observations import numbers_of, plain, same
 from rllib_hetero.checking.playing import Moment, reset, step
 from rllib_hetero.checking.rewards import number
 from rllib_hetero.checking.subject import Subject
+from rllib_hetero.spaces import is_mixed
 
 _MOST = 100  # extreme actions of one agent
 
@@ -40,7 +47,8 @@ def extremes(subject: Subject) -> Iterator[Fault]:
     moment, episode = None, 0
     was_finite = all(_is_finite(subject, m) for m in subject.recording)  # else told already
     for agent in team.agents:
-        tried = _extremes(team.action_spaces[agent])
+        moves = team.moves[agent]
+        tried = _extremes(moves.flat)
         if len(tried) > _MOST:
             yield note(f"agent {agent!r}: {_MOST} of its {len(tried)} choices were tried")
         for component, extreme in tried[:_MOST]:
@@ -52,9 +60,10 @@ def extremes(subject: Subject) -> Iterator[Fault]:
             actions = choose(moment.acting, masks)
             if agent not in actions:
                 break  # told by another check
-            actions[agent] = _put(actions[agent], component, extreme)
-            if agent in masks:
-                allowed = components(team.action_spaces[agent], masks[agent])[component or 0]
+            flat = actions[agent] if moves.plain else choose.flat(agent, masks.get(agent))
+            actions[agent] = translated(moves, _put(flat, component, extreme))
+            if agent in masks and not isinstance(component, slice):
+                allowed = components(moves.flat, masks[agent])[component or 0]
                 if not allowed[extreme]:
                     continue
             shown = short(actions[agent])
@@ -78,13 +87,22 @@ def extremes(subject: Subject) -> Iterator[Fault]:
 
 
 def _is_finite(subject: Subject, moment: Moment) -> bool:
-    seen = [as_numbers(plain(subject, a, x)) for a, x in moment.kept_observations.items()]
+    rows = subject.team.row_spaces
+    seen = [
+        numbers_of(rows[a], plain(subject, a, x))
+        for a, x in moment.kept_observations.items()
+        if a in rows
+    ]
     rewards = [number(r) for r in moment.rewards.values()]
     return all(np.isfinite(x).all() for x in (*seen, *rewards) if x is not None)
 
 
-def _extremes(space: Any) -> list[tuple[int | None, Any]]:
+def _extremes(space: Any) -> list[tuple[int | slice | None, Any]]:
     """(component, value) of the ends of a Box or of all choices; None for the whole action."""
+    if is_mixed(space):
+        choices: Any = space.spaces[0]
+        numbers = slice(len(choices.nvec), None)
+        return _extremes(choices) + [(numbers, x) for _, x in _extremes(space.spaces[1])]
     if isinstance(space, Box):
         low, high = (b.astype(space.dtype) for b in finite_bounds(space))
         return [(None, low), (None, high), (None, np.clip(np.zeros_like(low), low, high))]
@@ -93,7 +111,7 @@ def _extremes(space: Any) -> list[tuple[int | None, Any]]:
     return [(k, u) for k, n in enumerate(space.nvec) for u in range(int(n))]
 
 
-def _put(action: Any, component: int | None, value: Any) -> Any:
+def _put(action: Any, component: int | slice | None, value: Any) -> Any:
     if component is None:
         return value.copy() if isinstance(value, np.ndarray) else value
     action = np.array(action)

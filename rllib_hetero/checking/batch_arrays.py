@@ -13,6 +13,7 @@ from rllib_hetero.checking.findings import Fault, error
 from rllib_hetero.checking.row_view import row_actions, stack
 from rllib_hetero.functional import num_choices
 from rllib_hetero.runners.vector_env import Outcome
+from rllib_hetero.spaces import row_dtype
 from rllib_hetero.team import Team
 
 _STEPS = 3
@@ -54,25 +55,27 @@ def arrays(env: Any, seed: int) -> Iterator[Fault]:
 
 def _attributes(env: Any, when: str) -> Iterator[Fault]:
     n, team = env.num_envs, env.team
-    wanted: list[tuple[str, Any, tuple[int, ...], type]] = [
+    wanted: list[tuple[str, Any, tuple[int, ...], Any]] = [
         ("active", getattr(env, "active", None), (n, len(team.agents)), bool),
     ]
-    for what, agents, width, kind in (
-        ("observations", team.agents, lambda a: team.observation_spaces[a].shape, np.float32),
-        ("masks", team.masked, lambda a: (num_choices(team.action_spaces[a]),), bool),
-    ):
+    rows = team.row_spaces
+    kinds: Any = (
+        ("observations", team.agents, lambda a: rows[a].shape, lambda a: row_dtype(rows[a])),
+        ("masks", team.masked, lambda a: (num_choices(team.moves[a].flat),), lambda a: bool),
+    )
+    for what, agents, width, kind in kinds:
         held = getattr(env, what, None)
         held = held if isinstance(held, Mapping) else {}
         if what == "observations" and set(held) != set(team.agents):
             yield error(
                 f"`observations` holds {sorted(map(str, held))} {when}, the agents are "
                 f"{list(team.agents)}",
-                "It holds an array (E, d) float32 for every agent, also for inactive ones.",
+                "It holds an array (E, d) for every agent, also for inactive ones.",
             )
-        wanted += [(f"{what}[{a!r}]", held.get(a), (n, *width(a)), kind) for a in agents]
+        wanted += [(f"{what}[{a!r}]", held.get(a), (n, *width(a)), kind(a)) for a in agents]
     state = getattr(env, "state", None)
-    if team.state_space is not None:
-        wanted.append(("state", state, (n, *team.state_space.shape), np.float32))
+    if team.state_rows is not None:
+        wanted.append(("state", state, (n, *team.state_rows.shape), row_dtype(team.state_rows)))
     elif state is not None:
         yield error(
             f"`state` is set {when}, the team has no state_space",
@@ -106,7 +109,7 @@ def _outcome(env: Any, outcome: Any) -> Iterator[Fault]:
         yield from _array(f"{name} of the Outcome", getattr(outcome, name), (n,), bool)
 
 
-def _array(name: str, array: Any, shape: tuple[int, ...], dtype: type) -> Iterator[Fault]:
+def _array(name: str, array: Any, shape: tuple[int, ...], dtype: Any) -> Iterator[Fault]:
     if isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype:
         return
     is_array = isinstance(array, np.ndarray)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from rllib_hetero.checking.calls import CannotTellError, EnvironmentFault, call, short
 from rllib_hetero.checking.choosing import RandomActions
 from rllib_hetero.checking.findings import Fault, error, warning
+from rllib_hetero.checking.observations import same
 from rllib_hetero.checking.row_view import row_actions, stack
 from rllib_hetero.checking.subject import Subject
 from rllib_hetero.errors import TeamError
@@ -46,11 +48,11 @@ def play_rows(subject: Subject, env: VectorTeamEnv, seeds: Sequence[int]) -> Ite
     for t in range(_STEPS):
         subject.hurry()
         actions = stack([row_actions(env, e, choosers[e]) for e in rows], env)
-        kept = {a: u.copy() for a, u in actions.items()}
+        kept = copy.deepcopy(actions)
         before = env.active.copy()
         where = f"step {t + 1} of {len(rows)} environments side by side"
         outcome = call(env.step, actions, name="step()", where=where, agents=env.team.agents)
-        changed = tuple(a for a, u in kept.items() if not np.array_equal(u, actions[a]))
+        changed = tuple(a for a, u in kept.items() if not same(u, actions[a]))
         yield Look(_copy_arrays(env), outcome, before, changed)
         done = np.flatnonzero(outcome.terminated | outcome.truncated | outcome.failed).tolist()
         if done:

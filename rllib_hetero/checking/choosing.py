@@ -9,6 +9,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rllib_hetero.functional import num_choices
+from rllib_hetero.spaces import Moves, is_mixed
+from rllib_hetero.spaces.moves import pick
 from rllib_hetero.team import ACTION_MASK, AgentID, Team
 
 _HUGE = 1e30  # Bounds beyond it are as good as infinite.
@@ -38,7 +40,17 @@ class RandomActions:
         return {a: self._draw(a, masks.get(a)) for a in acting}
 
     def _draw(self, agent: AgentID, mask: np.ndarray | None) -> Any:
-        space = self._team.action_spaces[agent]
+        return translated(self._team.moves[agent], self.flat(agent, mask))
+
+    def flat(self, agent: AgentID, mask: np.ndarray | None) -> Any:
+        """An action of the agent's flat space, see `spaces.Moves`."""
+        return self._of(self._team.moves[agent].flat, mask)
+
+    def _of(self, space: Any, mask: np.ndarray | None) -> Any:
+        if is_mixed(space):
+            choices, numbers = space.spaces
+            both = self._of(choices, mask), self._of(numbers, None)
+            return np.concatenate(both, dtype=np.float32)
         if isinstance(space, Box):
             low, high = finite_bounds(space)
             return np.clip(self._rng.uniform(low, high), low, high).astype(space.dtype)
@@ -47,6 +59,11 @@ class RandomActions:
             for p in components(space, mask)
         ]
         return int(parts[0]) if isinstance(space, Discrete) else np.array(parts, space.dtype)
+
+
+def translated(moves: Moves, flat: Any) -> Any:
+    """A flat action as the environment takes it."""
+    return flat if moves.plain else pick(moves.decode(np.asarray(flat)[None]), 0)
 
 
 def finite_bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +77,8 @@ def finite_bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def components(space: Any, mask: np.ndarray | None) -> list[np.ndarray]:
-    """The allowed choices of each component of a Discrete or MultiDiscrete, bool."""
+    """The allowed choices of each component of a flat action space, bool."""
+    space = space.spaces[0] if is_mixed(space) else space
     sizes = space.nvec if isinstance(space, MultiDiscrete) else np.array([space.n])
     if mask is None:
         mask = np.ones(int(sizes.sum()), bool)
@@ -75,6 +93,6 @@ def read_masks(team: Team, observations: Mapping[AgentID, Any]) -> dict[AgentID,
             mask = np.asarray(observations[agent][ACTION_MASK]) > 0
         except (KeyError, TypeError, IndexError, ValueError):
             continue
-        if mask.shape == (num_choices(team.action_spaces[agent]),):
+        if mask.shape == (num_choices(team.moves[agent].flat),):
             masks[agent] = mask
     return masks

@@ -11,6 +11,7 @@ from rllib_hetero.checking.observations import arrays
 from rllib_hetero.checking.states import arrays as state_arrays
 from rllib_hetero.checking.subject import Subject
 from rllib_hetero.modules.networks import NORMALIZED_FROM
+from rllib_hetero.spaces import has_pictures
 from rllib_hetero.team import AgentID
 
 # Inputs differ if a number does by more than this share of all its values.
@@ -24,7 +25,10 @@ _ENOUGH, _FEW = 10, 0.25
 def observations(subject: Subject) -> Iterator[Fault]:
     """Observations that differ still do after the actors' LayerNorm."""
     seen: dict[AgentID, list[np.ndarray]] = {}
+    rows_of = subject.team.row_spaces
     for _, agent, _, array in arrays(subject):
+        if has_pictures(rows_of[agent]):
+            continue  # It is not on these.
         seen.setdefault(agent, []).append(array)
     for agent, rows in seen.items():
         yield from _told_apart(f"agent {agent!r}: of", "observations", rows, agent)
@@ -32,13 +36,15 @@ def observations(subject: Subject) -> Iterator[Fault]:
 
 def states(subject: Subject) -> Iterator[Fault]:
     """States that differ still do after the critic's LayerNorm."""
+    if has_pictures(subject.team.critic_space):
+        return
     if subject.team.state_space is not None:
         rows = [array for _, array in state_arrays(subject)]
     else:
         moments: dict[int, dict[AgentID, np.ndarray]] = {}
         for moment, agent, _, array in arrays(subject):
             moments.setdefault(id(moment), {})[agent] = array
-        spaces = subject.team.observation_spaces
+        spaces = subject.team.row_spaces
         rows = [
             np.concatenate([seen.get(a, np.zeros(s.shape)) for a, s in spaces.items()])
             for seen in moments.values()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from rllib_hetero.checking.calls import EnvironmentFault, short
-from rllib_hetero.checking.choosing import RandomActions, components, read_masks
+from rllib_hetero.checking.choosing import RandomActions, components, read_masks, translated
 from rllib_hetero.checking.findings import Fault, error, note, warning
 from rllib_hetero.checking.playing import reset, step
 from rllib_hetero.checking.subject import Subject
 from rllib_hetero.functional import num_choices
+from rllib_hetero.spaces import is_mixed
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
 
 
@@ -21,7 +23,7 @@ def shapes(subject: Subject) -> Iterator[Fault]:
     for moment in subject.recording:
         for agent in team.masked & moment.kept_observations.keys():
             observation = moment.kept_observations[agent]
-            size = num_choices(team.action_spaces[agent])
+            size = num_choices(team.moves[agent].flat)
             mend = f"Return {{'{OBSERVATIONS}': ..., '{ACTION_MASK}': array of shape ({size},)}}."
             if not isinstance(observation, Mapping) or not (
                 {OBSERVATIONS, ACTION_MASK} <= set(observation)
@@ -49,7 +51,7 @@ def empty(subject: Subject) -> Iterator[Fault]:
         if moment.over:
             continue
         for agent, mask in read_masks(subject.team, moment.kept_observations).items():
-            parts = components(subject.team.action_spaces[agent], mask)
+            parts = components(subject.team.moves[agent].flat, mask)
             if agent in moment.acting and not all(p.any() for p in parts):
                 which = [bool(p.any()) for p in parts].index(False)
                 yield error(
@@ -92,14 +94,18 @@ def forbidden(subject: Subject) -> Iterator[Fault]:
         for _ in range(50):
             masks = read_masks(team, moment.observations)
             actions = choose(moment.acting, masks)
-            refused = [a for a in moment.acting if a in masks and not masks[a].all()]
+            refused = [
+                a
+                for a in moment.acting
+                if a in masks and not masks[a].all() and not is_mixed(team.moves[a].flat)
+            ]
             if refused:
                 agent = refused[0]
                 # The first forbidden choice of each component; 0 where all are allowed.
-                wrong = [
-                    int(p.argmin()) for p in components(team.action_spaces[agent], masks[agent])
-                ]
-                actions[agent] = wrong[0] if np.ndim(actions[agent]) == 0 else np.array(wrong)
+                moves = team.moves[agent]
+                wrong = [int(p.argmin()) for p in components(moves.flat, masks[agent])]
+                flat = wrong[0] if isinstance(moves.flat, Discrete) else np.array(wrong)
+                actions[agent] = translated(moves, flat)
                 try:
                     step(env, team, moment, actions)
                 except EnvironmentFault:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from rllib_hetero.checking.calls import EnvironmentFault, call
 from rllib_hetero.checking.choosing import RandomActions, read_masks
 from rllib_hetero.team import AgentID, Team
@@ -104,7 +102,7 @@ def reset(env: Any, team: Team, episode: int, seed: int | None) -> Moment:
 def step(env: Any, team: Team, before: Moment, actions: dict[AgentID, Any]) -> Moment:
     """Steps with the actions of those that act."""
     where = f"episode {before.episode}, step {before.step + 1}"
-    kept = {a: np.copy(u) for a, u in actions.items()}
+    kept = {a: _copy(u) for a, u in actions.items()}
     returned = call(
         env.step, dict(actions), name="step()", where=where, agents=team.agents, actions=kept
     )

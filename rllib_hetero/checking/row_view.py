@@ -10,6 +10,8 @@ import numpy as np
 
 from rllib_hetero.checking.choosing import RandomActions
 from rllib_hetero.runners.vector_env import VectorTeamEnv
+from rllib_hetero.spaces import decoded
+from rllib_hetero.spaces.moves import stacked
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
 
 
@@ -63,10 +65,10 @@ class RowView:
         ends = {**died, "__all__": over[0]}, {"__all__": over[1]}
         return self._observe(seen), rewards, *ends, {}
 
-    def state(self) -> np.ndarray:
+    def state(self) -> Any:
         """The state of row 0."""
-        assert self.batch.state is not None
-        return self.batch.state[0].copy()
+        assert self.batch.state is not None and self.batch.team.state_rows is not None
+        return decoded(self.batch.team.state_rows, self.batch.state[0].copy())
 
     def episode_metrics(self) -> dict[str, Any]:
         """The numbers of row 0's episode."""
@@ -82,7 +84,10 @@ class RowView:
 
     def _observe(self, agents: list[AgentID]) -> dict[AgentID, Any]:
         # Copies: a batch may overwrite its arrays in place.
-        seen: dict[AgentID, Any] = {a: self.batch.observations[a][0].copy() for a in agents}
+        rows = self.batch.team.row_spaces
+        seen: dict[AgentID, Any] = {
+            a: decoded(rows[a], self.batch.observations[a][0].copy()) for a in agents
+        }
         for a in self.batch.team.masked & seen.keys():
             seen[a] = {OBSERVATIONS: seen[a], ACTION_MASK: self.batch.masks[a][0].copy()}
         return seen
@@ -97,11 +102,7 @@ def row_actions(batch: VectorTeamEnv, e: int, choose: RandomActions) -> dict[Age
     return choose(agents, {a: batch.masks[a][e] for a in batch.team.masked})
 
 
-def stack(rows: list[dict[AgentID, Any]], batch: VectorTeamEnv) -> dict[AgentID, np.ndarray]:
+def stack(rows: list[dict[AgentID, Any]], batch: VectorTeamEnv) -> dict[AgentID, Any]:
     """Rows' actions as agent id to (E, ...), zeros for those that do not act."""
-    stacked = {}
-    for agent in batch.team.agents:
-        space: Any = batch.team.action_spaces[agent]
-        none = np.zeros(space.shape, space.dtype)
-        stacked[agent] = np.stack([np.asarray(row.get(agent, none), space.dtype) for row in rows])
-    return stacked
+    spaces = batch.team.action_spaces
+    return {a: stacked(spaces[a], [row.get(a) for row in rows]) for a in batch.team.agents}

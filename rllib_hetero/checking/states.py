@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from rllib_hetero.checking.calls import short
 from rllib_hetero.checking.findings import Fault, error, note, warning
-from rllib_hetero.checking.observations import as_numbers, outside, same
+from rllib_hetero.checking.observations import as_numbers, first_outside, numbers_of, same
 from rllib_hetero.checking.playing import Moment
 from rllib_hetero.checking.subject import Subject
+from rllib_hetero.spaces import Rows, encoded
 from rllib_hetero.team import Team
 
 
-def _space(team: Team) -> Any:
-    assert team.state_space is not None
-    return team.state_space
+def _space(team: Team) -> Box:
+    assert team.state_rows is not None
+    return team.state_rows
 
 
 def arrays(subject: Subject) -> Iterator[tuple[Moment, np.ndarray]]:
-    """All states of the right shape, as float32."""
+    """All states of the right shape, as float32 (k,)."""
     for moment in subject.recording:
-        array = as_numbers(moment.kept_state)
-        if array is not None and array.shape == _space(subject.team).shape:
+        array = numbers_of(_space(subject.team), moment.kept_state)
+        if array is not None:
             yield moment, array
 
 
 def shapes(subject: Subject) -> Iterator[Fault]:
     """The state is numbers, in the shape its space says."""
-    shape = _space(subject.team).shape
+    space = _space(subject.team)
+    shape = space.shape
     for moment in subject.recording:
+        if isinstance(space, Rows):
+            try:
+                encoded(space, moment.kept_state)
+            except ValueError as why:
+                yield error(f"{moment.where}: {why}", "Mend state_space, or what state() returns.")
+            continue
         array = as_numbers(moment.kept_state)
         if array is None:
             yield error(
@@ -64,11 +72,10 @@ def bounds(subject: Subject) -> Iterator[Fault]:
     """The state is inside its Box."""
     space = _space(subject.team)
     for moment, array in arrays(subject):
-        index = outside(array, space)
-        if index is not None:
+        found = first_outside(array, space)
+        if found:
             yield warning(
-                f"{moment.where}, index {index}: {array[index]:g} is not in "
-                f"[{space.low[index]:g}, {space.high[index]:g}]",
+                f"{moment.where}, {found}",
                 "Widen state_space (-inf and inf are fine), or mend the value.",
             )
 

@@ -28,7 +28,7 @@ class AppendAgentIndex(ConnectorV2):
     ) -> None:
         super().__init__(input_observation_space, input_action_space)
         self._one_hot = {
-            agent: np.eye(len(layout.groups[m]), dtype=np.float32)[k]
+            agent: np.eye(len(layout.groups[m]), dtype=layout.row_dtype(m))[k]
             for agent, (m, k) in layout.slot_of.items()
             if layout.index_size(m)
         }

@@ -17,6 +17,7 @@ from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.fragment import Finals, TeamFragment
 from rllib_hetero.runners.recorder import log_probs_of, one_hot_filled
 from rllib_hetero.runners.stock_runner import STATE
+from rllib_hetero.spaces import row_dtype
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, Layout
 
 
@@ -52,9 +53,10 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
             end_masks[m] = np.ones((num, len(agents), sum(dist.choices)), bool)
     state: Any = None
     end_state: Any = None
-    if team.state_space is not None:
-        state = np.zeros((*shape, *team.state_space.shape), np.float32)
-        end_state = np.zeros((num, *team.state_space.shape), np.float32)
+    if team.state_rows is not None:
+        rows = (*team.state_rows.shape,), row_dtype(team.state_rows)
+        state = np.zeros((*shape, *rows[0]), rows[1])
+        end_state = np.zeros((num, *rows[0]), rows[1])
 
     for e, episode in enumerate(episodes):
         steps = len(episode)
@@ -74,8 +76,8 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
                     "Agents of a team act in every step until they die; environments with "
                     "turns are not supported."
                 )
-            size = team.observation_spaces[agent].shape[0]
-            seen, allowed = _observations(sa, n + 1)
+            size = team.row_spaces[agent].shape[0]
+            seen, allowed = _observations(sa, n + 1, layout.row_dtype(m))
             if m in masks:
                 masks[m][:n, e, k] = allowed[:n]
             observations[m][:n, e, k, :size] = seen[:n]
@@ -135,7 +137,7 @@ def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) ->
     return fragment
 
 
-def _observations(episode: SingleAgentEpisode, num: int) -> tuple[np.ndarray, Any]:
+def _observations(episode: SingleAgentEpisode, num: int, dtype: np.dtype) -> tuple[np.ndarray, Any]:
     """The first `num` observations (num, d_i), and the action masks (num, p) that came with them.
 
     There are no masks where the observations are plain.
@@ -147,4 +149,4 @@ def _observations(episode: SingleAgentEpisode, num: int) -> tuple[np.ndarray, An
         seen, masks = seen[OBSERVATIONS], seen[ACTION_MASK]
     elif isinstance(seen[0], dict):
         seen, masks = ([x[key] for x in seen] for key in (OBSERVATIONS, ACTION_MASK))
-    return np.asarray(seen, np.float32), None if masks is None else np.asarray(masks) > 0
+    return np.asarray(seen, dtype), None if masks is None else np.asarray(masks) > 0

@@ -12,6 +12,7 @@ from ray.rllib.utils.annotations import override
 
 from rllib_hetero.modules.memory import initial_state, state_size
 from rllib_hetero.runners.fragment import PerModule, TeamFragment
+from rllib_hetero.spaces import as_dtype, row_dtype
 from rllib_hetero.team import ACTION_MASK, CRITIC, Layout
 
 ACTIVE = "active"
@@ -128,13 +129,13 @@ def states_from(observations: dict[str, Any], layout: Layout, concatenate: Any) 
         concatenate: `np.concatenate` or `torch.cat`.
 
     Returns:
-        (..., sum of d_i), the agents' one-hots left out.
+        (..., sum of d_i), the agents' one-hots left out; all bytes if some agents' are.
     """
-    parts = []
+    parts, dtype = [], row_dtype(layout.team.critic_space)
     for agent in layout.team.agents:
         m, k = layout.slot_of[agent]
-        size = layout.team.observation_spaces[agent].shape[0]
-        parts.append(observations[m][..., k, :size])
+        size = layout.team.row_spaces[agent].shape[0]
+        parts.append(as_dtype(observations[m][..., k, :size], dtype))
     return concatenate(parts, -1)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box
 from gymnasium.spaces import Dict as DictSpace
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional import num_choices
+from rllib_hetero.spaces import Moves
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, RewardScheme
 
 _OBSERVATION = "observation"  # PettingZoo's key; RLlib's is OBSERVATIONS.
@@ -20,18 +21,21 @@ _OBSERVATION = "observation"  # PettingZoo's key; RLlib's is OBSERVATIONS.
 class PettingZooTeamEnv(MultiAgentEnv):
     """Wraps a PettingZoo environment: a parallel one, or an AEC one that can be made parallel.
 
-    Observations and the state are float32. An agent's last observation, reward and flags are
+    Vectors, Boxes of shape (d,), become float32; observations of other kinds stay as they are. An
+    agent's last observation, reward and flags are
     returned on the step in which it dies; after that it appears in none of the dicts. Agents with
     action masks observe a dict of "observations" and "action_mask", as RLlib has it.
 
     Args:
-        env: A PettingZoo `ParallelEnv` whose observation spaces are Boxes of shape (d_i,), or
-            Dicts of such a Box as "observation" and an "action_mask". An `AECEnv` is made
-            parallel, if its metadata says `is_parallelizable`.
+        env: A PettingZoo `ParallelEnv`. Its observation spaces may be Dicts of the observation as
+            "observation" and an "action_mask". An `AECEnv` is made parallel, if its metadata says
+            `is_parallelizable`.
         reward_scheme: "individual" or "shared", see `rllib_hetero.team.Team`.
         state_space: What the centralised critic sees. "auto": `env.state_space`, where it is a
-            Box. None: no global state, the critic sees all observations concatenated. A Box:
-            the space of what `env.state()` returns, for environments that do not declare it.
+            Box of shape (s,). None: no global state, the critic sees all observations. A space:
+            that of what `env.state()` returns, for environments that do not declare it, or whose
+            state is a picture: `env.state_space` itself. (Such a picture is often a whole screen,
+            kept for every step.)
         action_masks: Where action masks come from. "auto": from the observations of the agents
             whose spaces are such Dicts. "info": from `infos[agent]["action_mask"]`, for every
             living agent, at every reset and step. None: masks are left out.
@@ -39,8 +43,8 @@ class PettingZooTeamEnv(MultiAgentEnv):
             see `rllib_hetero.team.Team`.
 
     Raises:
-        TeamError: If an observation space is none of the above, one of the settings is not, or the
-            environment has turns.
+        TeamError: If one of the settings is none of the above, a mask is of an action without
+            choices, or the environment has turns.
 
     Examples:
         >>> from mpe2 import simple_tag_v3
@@ -52,7 +56,7 @@ class PettingZooTeamEnv(MultiAgentEnv):
         env: Any,
         *,
         reward_scheme: RewardScheme = "individual",
-        state_space: Box | Literal["auto"] | None = "auto",
+        state_space: gym.Space | Literal["auto"] | None = "auto",
         action_masks: Literal["auto", "info"] | None = "auto",
         absences: bool = False,
     ) -> None:
@@ -84,6 +88,10 @@ class PettingZooTeamEnv(MultiAgentEnv):
         self.observation_spaces: dict[Any, gym.Space] = {
             a: self._observation_space(a, spaces[a]) for a in agents
         }
+        # Those whose observations are made float32.
+        self._vectors = {a for a in agents if _is_vector(self._plain_space(a, spaces[a]))}
+        others = self._dicts | self._masked
+        self._all_plain_vectors = not others and self._vectors == set(agents)
         self.observation_space = gym.spaces.Dict(self.observation_spaces)
         self.action_space = gym.spaces.Dict(self.action_spaces)
         self.reward_scheme = reward_scheme
@@ -98,8 +106,8 @@ class PettingZooTeamEnv(MultiAgentEnv):
         """Starts an episode.
 
         Returns:
-            Agent id to its observation (d_i,) float32 (or the dict with its action mask), and
-            agent id to its info.
+            Agent id to its observation (or the dict with its action mask), and agent id to its
+            info.
         """
         observations, infos = self.env.reset(seed=seed, options=options)
         self.agents = list(self.env.agents)
@@ -145,30 +153,43 @@ class PettingZooTeamEnv(MultiAgentEnv):
             infos,
         )
 
-    def _observation_space(self, agent: AgentID, space: gym.Space) -> gym.Space:
+    def _plain_space(self, agent: AgentID, space: gym.Space) -> gym.Space:
         if agent in self._dicts:
             assert isinstance(space, DictSpace)
-            space = space[_OBSERVATION]
-        box = _float32(space, f"observation space of agent {agent!r}")
+            return space[_OBSERVATION]
+        return space
+
+    def _observation_space(self, agent: AgentID, space: gym.Space) -> gym.Space:
+        plain = _float32(self._plain_space(agent, space))
         if agent not in self._masked:
-            return box
-        actions = self.action_spaces[agent]
-        if not isinstance(actions, Discrete | MultiDiscrete):
+            return plain
+        size = self._num_choices(agent)
+        if not size:
             raise TeamError(
-                f"The agent {agent!r} has an action mask, but its action space is {actions}. Masks "
-                "are for Discrete and MultiDiscrete actions: PettingZooTeamEnv(env, "
-                "action_masks=None) leaves them out."
+                f"The agent {agent!r} has an action mask, but its action space is "
+                f"{self.action_spaces[agent]}. Masks are for actions with choices: "
+                "PettingZooTeamEnv(env, action_masks=None) leaves them out."
             )
-        mask = Box(0.0, 1.0, (num_choices(actions),), np.int8)
-        return DictSpace({OBSERVATIONS: box, ACTION_MASK: mask})
+        mask = Box(0.0, 1.0, (size,), np.int8)
+        return DictSpace({OBSERVATIONS: plain, ACTION_MASK: mask})
+
+    def _num_choices(self, agent: AgentID) -> int:
+        try:
+            return num_choices(Moves(self.action_spaces[agent]).flat)
+        except ValueError as why:
+            raise TeamError(
+                f"The action space of agent {agent!r} is {self.action_spaces[agent]}: {why}."
+            ) from None
 
     def _convert(self, observations: dict, infos: dict) -> dict[AgentID, Any]:
         """The wrapped environment's observations as this one's spaces have them."""
-        if not self._dicts and not self._masked:
+        if self._all_plain_vectors:
             return {a: np.asarray(x, np.float32) for a, x in observations.items()}
         converted: dict[AgentID, Any] = {}
         for agent, x in observations.items():
-            plain = np.asarray(x[_OBSERVATION] if agent in self._dicts else x, np.float32)
+            plain = x[_OBSERVATION] if agent in self._dicts else x
+            if agent in self._vectors:
+                plain = np.asarray(plain, np.float32)
             if agent in self._masked:
                 mask = self._mask_in(infos, agent) if self._in_infos else x[ACTION_MASK]
                 mask = (np.asarray(mask) > 0).astype(np.int8)
@@ -182,22 +203,23 @@ class PettingZooTeamEnv(MultiAgentEnv):
             return infos[agent][ACTION_MASK]
         except KeyError:
             if agent not in self.agents:  # It has just died: it chooses no more.
-                return np.ones(num_choices(self.action_spaces[agent]))
+                return np.ones(self._num_choices(agent))
             raise TeamError(
                 f"The info of agent {agent!r} lacks the key {ACTION_MASK!r}, from which "
                 "PettingZooTeamEnv(env, action_masks='info') takes its action mask at every reset "
                 "and step. action_masks=None leaves masks out."
             ) from None
 
-    def state(self) -> np.ndarray:
-        """The global state (s,) float32; valid after `reset` and after every `step`.
+    def state(self) -> Any:
+        """The global state; valid after `reset` and after every `step`.
 
         Raises:
             TeamError: If `state_space` is None.
         """
         if self.state_space is None:
             raise TeamError("The environment has no global state: its `state_space` is None.")
-        return np.asarray(self.env.state(), np.float32)
+        state = self.env.state()
+        return np.asarray(state, np.float32) if _is_vector(self.state_space) else state
 
     def render(self) -> Any:
         """The environment's frame: (height, width, 3) uint8 under render_mode "rgb_array"."""
@@ -223,19 +245,19 @@ def _made_parallel(env: Any) -> Any:
     return aec_to_parallel(env)
 
 
-def _state_space(env: Any, wanted: Any) -> Box | None:
+def _state_space(env: Any, wanted: Any) -> gym.Space | None:
     if wanted is None:
         return None
-    if isinstance(wanted, Box):
-        return _float32(wanted, "state space")
+    if isinstance(wanted, gym.Space):
+        return _float32(wanted)
     if not (isinstance(wanted, str) and wanted == "auto"):
         raise TeamError(
-            f"`state_space` must be 'auto', None or a Box, got {wanted!r}. Set it with "
+            f"`state_space` must be 'auto', None or a space, got {wanted!r}. Set it with "
             "PettingZooTeamEnv(env, state_space=...)."
         )
     declared = getattr(env, "state_space", None)
-    if isinstance(declared, Box) and callable(getattr(env, "state", None)):
-        return _float32(declared, "state space")
+    if _is_vector(declared) and callable(getattr(env, "state", None)):
+        return _float32(declared)
     return None
 
 
@@ -243,13 +265,14 @@ def _has_mask(space: gym.Space) -> bool:
     return isinstance(space, DictSpace) and set(space) == {_OBSERVATION, ACTION_MASK}
 
 
-def _float32(space: gym.Space, what: str) -> Box:
-    if not isinstance(space, Box):
-        raise TeamError(
-            f"The {what} is {space}; a Box of shape (d,) is needed, or for observations a Dict of "
-            f"such a Box as '{_OBSERVATION}' and an '{ACTION_MASK}'. Flatten it before wrapping "
-            "the environment (gymnasium.spaces.flatten)."
-        )
+def _is_vector(space: Any) -> TypeGuard[Box]:
+    return isinstance(space, Box) and len(space.shape) == 1
+
+
+def _float32(space: gym.Space) -> gym.Space:
+    """The space of float32 vectors in place of one of other vectors; others as they are."""
+    if not _is_vector(space):
+        return space
     if space.dtype == np.float32:
         return space
     with np.errstate(over="ignore"):  # the largest float64 becomes inf, which is meant

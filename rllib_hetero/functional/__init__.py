@@ -4,6 +4,7 @@
 """
 
 from rllib_hetero.functional.advantages import generalized_advantages, moments, standardize
+from rllib_hetero.functional.by_space import distribution_for, num_choices
 from rllib_hetero.functional.correction import fold, policy_ratio
 from rllib_hetero.functional.counterfactual import (
     action_probabilities,
@@ -31,6 +32,7 @@ from rllib_hetero.functional.joint_gradient import (
     soft_actor_loss,
 )
 from rllib_hetero.functional.masks import (
+    mask_choices,
     mask_inputs,
     mask_logits,
     mask_logits_array,
@@ -43,14 +45,13 @@ from rllib_hetero.functional.messages import (
     posterior_gumbel,
     reparameterized,
 )
+from rllib_hetero.functional.mixed import Mixed
 from rllib_hetero.functional.overflow import finite, finite_exp
 from rllib_hetero.functional.squashed import SquashedGaussian
 from rllib_hetero.functional.stochastic import (
     Categorical,
     DiagGaussian,
     MultiCategorical,
-    distribution_for,
-    num_choices,
 )
 from rllib_hetero.functional.straight_through import gumbel_one_hots, straight_through
 from rllib_hetero.functional.surrogates import (
@@ -103,6 +104,7 @@ __all__ = [
     "InTurn",
     "JointGradient",
     "LineSearchResult",
+    "Mixed",
     "MultiCategorical",
     "NoisyDeterministic",
     "SquashedGaussian",
@@ -137,6 +139,7 @@ __all__ = [
     "largest_step",
     "line_search",
     "linear_surrogate",
+    "mask_choices",
     "mask_inputs",
     "mask_logits",
     "mask_logits_array",

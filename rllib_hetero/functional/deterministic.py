@@ -10,8 +10,8 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rllib_hetero.functional.bounded import Bounded, finite_bounds
+from rllib_hetero.functional.by_space import distribution_for, refuse_mixed
 from rllib_hetero.functional.distributions import Distribution
-from rllib_hetero.functional.stochastic import distribution_for
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ def deterministic_for(space: gym.Space) -> Distribution:
         straight-through estimator gives it one.
 
     Raises:
-        ValueError: If the space is of another kind, or a Box without finite bounds.
+        ValueError: If the space is of another kind, a Box without finite bounds, or of
+            choices and numbers.
     """
     if isinstance(space, Box):
         return NoisyDeterministic(*finite_bounds(space))
-    return distribution_for(space)
+    return refuse_mixed(distribution_for(space))

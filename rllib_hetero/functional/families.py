@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import gymnasium as gym
 
+from rllib_hetero.functional.by_space import distribution_for
 from rllib_hetero.functional.deterministic import deterministic_for
 from rllib_hetero.functional.distributions import Distribution
 from rllib_hetero.functional.greedy import greedy_for
 from rllib_hetero.functional.squashed import squashed_for
-from rllib_hetero.functional.stochastic import categorical_for, distribution_for
+from rllib_hetero.functional.stochastic import categorical_for
 
 POLICY_FAMILIES: dict[str, Callable[[gym.Space], Distribution]] = {
     "stochastic": distribution_for,

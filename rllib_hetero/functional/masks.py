@@ -67,6 +67,26 @@ def mask_logits_array(inputs: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, inputs, _LOWEST).astype(np.float32, copy=False)
 
 
+def mask_choices(dist: Distribution, inputs: Tensor, mask: Tensor) -> Tensor:
+    """`mask_logits` on all inputs of a distribution, some of which may be no logits.
+
+    Args:
+        dist: The distribution.
+        inputs: [..., size] parameters, the logits or values in front.
+        mask: [..., p] bool, True = allowed; p is the sum of its `choices`.
+
+    Returns:
+        [..., size] parameters.
+
+    Raises:
+        ValueError: As `mask_logits`.
+    """
+    p = sum(dist.choices)
+    if p == inputs.shape[-1]:
+        return mask_logits(inputs, mask)
+    return torch.cat([mask_logits(inputs[..., :p], mask), inputs[..., p:]], dim=-1)
+
+
 def mask_inputs(dist: Distribution, inputs: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """`mask_logits_array` on all inputs of a distribution, some of which may be no logits.
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rllib_hetero.functional._shapes import same_shape
 from rllib_hetero.functional.distributions import Distribution
+from rllib_hetero.functional.mixed import Mixed
 from rllib_hetero.functional.stochastic import Categorical, DiagGaussian, MultiCategorical
 from rllib_hetero.functional.straight_through import straight_through
 
@@ -29,8 +30,10 @@ def message_size(dist: Distribution) -> int:
         dist: The distribution of the actions.
 
     Returns:
-        k of a Box, n of a Discrete, sum(nvec) of a MultiDiscrete.
+        k of a Box, n of a Discrete, sum(nvec) of a MultiDiscrete, sum(nvec) + k of both.
     """
+    if isinstance(dist, Mixed):
+        return message_size(dist.of_choices) + message_size(dist.of_numbers)
     return sum(dist.choices) or math.prod(dist.action_shape)
 
 
@@ -56,6 +59,10 @@ def encode(dist: Distribution, actions: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"Actions must have shape (..., *{dist.action_shape}), got {actions.shape}."
         )
+    if isinstance(dist, Mixed):
+        m = len(dist.choices)
+        chosen = encode(dist.of_choices, actions[..., :m])
+        return np.concatenate([chosen, encode(dist.of_numbers, actions[..., m:])], -1)
     if not dist.choices:
         return actions.astype(np.float32, copy=False)
     component, choice = _layout(dist.choices)
@@ -80,6 +87,10 @@ def encode_tensor(dist: Distribution, actions: Tensor) -> Tensor:
         raise ValueError(
             f"Actions must have shape (..., *{dist.action_shape}), got {tuple(actions.shape)}."
         )
+    if isinstance(dist, Mixed):
+        chosen, numbers = dist.split(actions)
+        parts = [encode_tensor(dist.of_choices, chosen), encode_tensor(dist.of_numbers, numbers)]
+        return torch.cat(parts, dim=-1)
     if not dist.choices:
         return actions.float()
     columns = actions if dist.action_shape else actions.unsqueeze(-1)
@@ -145,6 +156,14 @@ def reparameterized(
         )
     if not temperature > 0:
         raise ValueError(f"`temperature` must be positive, got {temperature}.")
+    if isinstance(dist, Mixed):
+        p, m = dist.of_choices.size, len(dist.choices)
+        drawn = None if exponentials is None else exponentials[..., :p]
+        both = [
+            reparameterized(dist.of_choices, inputs[..., :p], actions[..., :m], drawn, temperature),
+            reparameterized(dist.of_numbers, inputs[..., p:], actions[..., m:], None, temperature),
+        ]
+        return torch.cat(both, dim=-1)
     if isinstance(dist, DiagGaussian):
         mean, log_std = inputs.chunk(2, dim=-1)
         std, taken = log_std.exp(), actions.to(inputs.dtype)

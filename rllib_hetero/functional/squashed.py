@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from rllib_hetero.functional.bounded import Bounded, finite_bounds
+from rllib_hetero.functional.by_space import distribution_for, refuse_mixed
 from rllib_hetero.functional.distributions import Density
-from rllib_hetero.functional.stochastic import DiagGaussian, distribution_for
+from rllib_hetero.functional.stochastic import DiagGaussian
 
 _LOG_2 = math.log(2.0)
 
@@ -105,8 +106,9 @@ def squashed_for(space: gym.Space) -> Density:
         `SquashedGaussian` for a Box, else `Categorical` or `MultiCategorical`.
 
     Raises:
-        ValueError: If the space is of another kind, or a Box without finite bounds.
+        ValueError: If the space is of another kind, a Box without finite bounds, or of
+            choices and numbers.
     """
     if isinstance(space, Box):
         return SquashedGaussian(*finite_bounds(space))
-    return distribution_for(space)
+    return refuse_mixed(distribution_for(space))

@@ -1,4 +1,4 @@
-"""The stochastic policies of the on-policy algorithms, chosen by the action space.
+"""The stochastic policies of the on-policy algorithms: of numbers, and of choices.
 
 Inputs are RLlib's flat `action_dist_inputs`.
 """
@@ -13,7 +13,7 @@ from typing import ClassVar
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from rllib_hetero.functional.distributions import ClosedForm
@@ -255,51 +255,6 @@ def categorical_for(space: gym.Space) -> Categorical:
         f"action space is {space}. Box and MultiDiscrete actions are for MASAC, HASAC, MAPPO "
         "and HAPPO."
     )
-
-
-def distribution_for(space: gym.Space) -> ClosedForm:
-    """The distribution of an action space.
-
-    Args:
-        space: Box of shape (k,) and a float dtype, Discrete or MultiDiscrete starting at 0.
-
-    Returns:
-        `DiagGaussian`, `Categorical` or `MultiCategorical`.
-
-    Raises:
-        ValueError: If the space is of another kind or shape.
-
-    Example:
-        >>> distribution_for(Discrete(5))
-        Categorical(n=5)
-    """
-    if isinstance(space, Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
-        return DiagGaussian(int(space.shape[0]))
-    if isinstance(space, Discrete) and space.start == 0:
-        return Categorical(int(space.n))
-    if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not np.any(space.start):
-        return MultiCategorical(tuple(int(n) for n in space.nvec))
-    raise ValueError(
-        f"No distribution for {space}: a float Box of shape (k,), a Discrete or a MultiDiscrete "
-        "(both starting at 0) is needed."
-    )
-
-
-def num_choices(space: gym.Space) -> int:
-    """How many entries the action mask of a space has: one for each choice of each component.
-
-    Args:
-        space: An action space.
-
-    Returns:
-        n of a Discrete, the sum of nvec of a MultiDiscrete, 0 for a Box.
-
-    Raises:
-        ValueError: If the space is none of these.
-    """
-    if isinstance(space, Box):
-        return 0
-    return sum(distribution_for(space).choices)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

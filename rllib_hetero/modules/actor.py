@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gymnasium.spaces import Box
 from ray.rllib.core import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchCategorical,
@@ -16,11 +15,12 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import nn
 
-from rllib_hetero.functional import distribution_for
+from rllib_hetero.functional import DiagGaussian, Mixed, distribution_for
 from rllib_hetero.functional.masks import mask_logits
 from rllib_hetero.modules.context import CONTEXT_SIZE, context_from
+from rllib_hetero.modules.encoders import ENCODER_DEFAULTS, body_for
 from rllib_hetero.modules.memory import memory_from
-from rllib_hetero.modules.networks import linear, mlp
+from rllib_hetero.modules.networks import linear
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
 
 MODEL_DEFAULTS: dict[str, Any] = {
@@ -43,16 +43,17 @@ MODEL_DEFAULTS: dict[str, Any] = {
     "max_seq_len": 10,
     # Autoregressive teams: whether predecessors' actions go through a network of their own.
     "action_projection": True,
+    **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that the default modules read."""
 
 
 class TeamActor(TorchRLModule):
-    """A feed-forward or recurrent policy for a vector observation.
+    """A feed-forward or recurrent policy.
 
     Box actions: an unbounded Gaussian whose mean is a function of the observation and whose
     standard deviation is a parameter of its own, within (0, std_y). Discrete and MultiDiscrete
-    actions: categorical logits.
+    actions: categorical logits. Both: the logits, the means, the log standard deviations.
 
     Feed-forward, it maps observations (..., d) to `Columns.ACTION_DIST_INPUTS` (..., p).
     Recurrent, it maps sequences (B, L, d) and states `Columns.STATE_IN` (B, S) to (B, L, p) and
@@ -69,22 +70,21 @@ class TeamActor(TorchRLModule):
         model = MODEL_DEFAULTS | dict(self.model_config or {})
         hidden = list(model["hidden_sizes"])
         self._context_size = model.get(CONTEXT_SIZE, 0)
-        self._is_box = isinstance(self.action_space, Box)
-        out_size = distribution_for(self.action_space).size // (2 if self._is_box else 1)
-        self.body = mlp(
-            self.observation_space.shape[0] - self._context_size,
-            hidden,
-            activation=model["activation"],
-            layer_norm=model["layer_norm"],
+        dist = distribution_for(self.action_space)
+        normal = dist.of_numbers if isinstance(dist, Mixed) else dist
+        num_stds = normal.dim if isinstance(normal, DiagGaussian) else 0
+        self.body = body_for(
+            self.observation_space, hidden, model, orthogonal=True, cut=self._context_size
         )
         self.memory = memory_from(model, "recurrent", hidden[-1])
         features = hidden[-1] if self.memory is None else self.memory.size
         self.context = context_from(model, features)
         features = features if self.context is None else self.context.size
-        self.head = linear(features, out_size, gain=model["actor_head_gain"])
-        if self._is_box:
+        self.head = linear(features, dist.size - num_stds, gain=model["actor_head_gain"])
+        self.std_logit = None
+        if num_stds:
             self._std_x, self._std_y = model["std_x"], model["std_y"]
-            self.std_logit = nn.Parameter(torch.full((out_size,), float(self._std_x)))
+            self.std_logit = nn.Parameter(torch.full((num_stds,), float(self._std_x)))
 
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
@@ -101,7 +101,7 @@ class TeamActor(TorchRLModule):
         out = self.head(out)
         log_std = self.constants()
         if log_std is not None:
-            out = torch.cat([out, log_std.expand_as(out)], dim=-1)
+            out = torch.cat([out, log_std.expand(*out.shape[:-1], -1)], dim=-1)
         if mask is not None:
             out = mask_logits(out, mask > 0)
         outputs[Columns.ACTION_DIST_INPUTS] = out
@@ -122,14 +122,14 @@ class TeamActor(TorchRLModule):
 
     def constants(self) -> torch.Tensor | None:
         """(k,) log standard deviation of the Gaussian; None for discrete actions."""
-        if not self._is_box:
+        if self.std_logit is None:
             return None
         return torch.log(torch.sigmoid(self.std_logit / self._std_x) * self._std_y)
 
     # For the stock env runner, which samples through RLlib's distribution classes.
     @override(TorchRLModule)
     def get_inference_action_dist_cls(self) -> type:
-        if self._is_box:
+        if self.std_logit is not None:
             return TorchDiagGaussian
         if hasattr(self.action_space, "nvec"):
             return TorchMultiCategorical.get_partial_dist_cls(

@@ -15,6 +15,7 @@ from torch.nn.functional import linear as apply_linear
 from torch.nn.functional import one_hot
 
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
+from rllib_hetero.modules.encoders import encoded_first
 from rllib_hetero.modules.networks import linear, mlp
 from rllib_hetero.modules.q_critic import QF_PREDS
 from rllib_hetero.modules.targets import pairs, target_of
@@ -37,9 +38,13 @@ class CounterfactualCritic(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         model = MODEL_DEFAULTS | dict(self.model_config or {})
-        (state_size,) = self.observation_space.shape
         self.num_actions = [int(n) for n in self.action_space.nvec]
-        self.network = ActionsOfEach(state_size, self.num_actions, model)
+        self.network = encoded_first(
+            self.observation_space,
+            model,
+            lambda size: ActionsOfEach(size, self.num_actions, model),
+            orthogonal=True,
+        )
         self.target_network = target_of(self.network)
         self.normalizer = ValueNorm()
         self.register_buffer("steps", torch.zeros(()))

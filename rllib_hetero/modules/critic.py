@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from gymnasium.spaces import Box
 from ray.rllib.core import Columns
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
@@ -13,8 +14,9 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
+from rllib_hetero.modules.encoders import body_for
 from rllib_hetero.modules.memory import memory_from
-from rllib_hetero.modules.networks import linear, mlp
+from rllib_hetero.modules.networks import linear
 from rllib_hetero.modules.value_norm import ValueNorm
 
 NUM_CRITICS = "num_critics"
@@ -35,9 +37,10 @@ class TeamCritic(TorchRLModule, ValueFunctionAPI):
     @override(TorchRLModule)
     def setup(self) -> None:
         model = MODEL_DEFAULTS | dict(self.model_config or {})
-        (in_size,) = self.observation_space.shape
         count = model.get(NUM_CRITICS, 1)
-        self.networks = nn.ModuleList(ValueNetwork(in_size, model) for _ in range(count))
+        self.networks = nn.ModuleList(
+            ValueNetwork(self.observation_space, model) for _ in range(count)
+        )
         self.normalizer = ValueNorm()
 
     @override(ValueFunctionAPI)
@@ -73,16 +76,14 @@ class ValueNetwork(nn.Module):
     """One value function: body, memory if asked for, and a head of one number.
 
     Args:
-        in_size: s, the size of the state.
+        space: Of the states (s,).
         model: The whole `model_config`.
     """
 
-    def __init__(self, in_size: int, model: Mapping[str, Any]) -> None:
+    def __init__(self, space: Box, model: Mapping[str, Any]) -> None:
         super().__init__()
         hidden = list(model.get("critic_hidden_sizes") or model["hidden_sizes"])
-        self.body = mlp(
-            in_size, hidden, activation=model["activation"], layer_norm=model["layer_norm"]
-        )
+        self.body = body_for(space, hidden, model, orthogonal=True)
         self.memory = memory_from(model, "critic_recurrent", hidden[-1])
         features = hidden[-1] if self.memory is None else self.memory.size
         self.head = linear(features, 1, gain=1.0)

@@ -10,13 +10,14 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_hetero.functional import POLICY_FAMILIES, NoisyDeterministic
-from rllib_hetero.modules.networks import mlp
+from rllib_hetero.modules.encoders import ENCODER_DEFAULTS, body_for
 from rllib_hetero.modules.off_policy_actor import OffPolicyActor, TargetedActor
 
 DETERMINISTIC_DEFAULTS: dict[str, Any] = {
     "hidden_sizes": [128, 128],  # [256, 256] in HARL's MA-MuJoCo.
     "activation": "relu",
     "layer_norm": False,
+    **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that a `DeterministicActor` reads.
 
@@ -25,7 +26,7 @@ The values are those of HARL, Tables 5 and 7.
 
 
 class DeterministicActor(TargetedActor):
-    """A deterministic policy for a vector observation.
+    """A deterministic policy.
 
     Box actions with finite bounds: a tanh mapped onto them, then `exploration`, the scale of the
     noise; see `NoisyDeterministic`. Discrete and MultiDiscrete actions: logits, of which a hard
@@ -40,11 +41,10 @@ class DeterministicActor(TargetedActor):
         model = DETERMINISTIC_DEFAULTS | dict(self.model_config or {})
         self.dist = POLICY_FAMILIES["deterministic"](self.action_space)
         is_box = isinstance(self.dist, NoisyDeterministic)
-        self.body = mlp(
-            self.observation_space.shape[0],
+        self.body = body_for(
+            self.observation_space,
             model["hidden_sizes"],
-            activation=model["activation"],
-            layer_norm=model["layer_norm"],
+            model,
             orthogonal=False,
         )
         self.memory = None

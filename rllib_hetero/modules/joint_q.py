@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 
 from rllib_hetero.functional.joint_actions import agent_row, joint_index
 from rllib_hetero.modules.dueling import DuelingHead
+from rllib_hetero.modules.encoders import encoded_first
 from rllib_hetero.modules.q_critic import Q_CRITIC_DEFAULTS, critic_body
 from rllib_hetero.modules.targets import pairs, target_of
 
@@ -150,9 +151,11 @@ class JointQCritic(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         model = JOINT_Q_DEFAULTS | dict(self.model_config or {})
-        (state_size,) = self.observation_space.shape
         nvec = [int(n) for n in self.action_space.nvec]
-        self.network = JOINT_CRITICS[model[JOINT_CRITIC]](state_size, nvec, model)
+        make = JOINT_CRITICS[model[JOINT_CRITIC]]
+        self.network = encoded_first(
+            self.observation_space, model, lambda size: make(size, nvec, model)
+        )
         self.target_network = target_of(self.network)
 
     def at(self, state: Tensor, active: Tensor) -> JointValues:

@@ -10,6 +10,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
+from rllib_hetero.modules.encoders import encoded_first
 from rllib_hetero.modules.targets import pairs, target_of
 
 MIXER_DEFAULTS: dict[str, Any] = {
@@ -112,18 +113,27 @@ class TeamMixer(TorchRLModule):
 
     @override(TorchRLModule)
     def setup(self) -> None:
-        model = MIXER_DEFAULTS | dict(self.model_config or {})
-        (state_size,), (n,) = self.observation_space.shape, self.action_space.shape
+        model = (
+            MIXER_DEFAULTS
+            | {"layer_norm": False, "activation": "relu"}
+            | dict(self.model_config or {})
+        )
+        (n,) = self.action_space.shape
         if model[MIXER] not in MIXERS:
             raise ValueError(f"Unknown mixer {model[MIXER]!r}; one of {MIXERS} is needed.")
         self.mixer: nn.Module = NoMixer() if model[MIXER] == "none" else SumMixer()
         if model[MIXER] == "monotonic":
-            self.mixer = MonotonicMixer(
-                n,
-                state_size,
-                embed=model["mixing_embed_dim"],
-                hypernet_layers=model["hypernet_layers"],
-                hypernet_embed=model["hypernet_embed"],
+            self.mixer = encoded_first(
+                self.observation_space,
+                model,
+                lambda size: MonotonicMixer(
+                    n,
+                    size,
+                    embed=model["mixing_embed_dim"],
+                    hypernet_layers=model["hypernet_layers"],
+                    hypernet_embed=model["hypernet_embed"],
+                ),
+                index=1,
             )
         self.target_mixer = target_of(self.mixer)
 

@@ -73,7 +73,7 @@ def mlp(
     on_input = layer_norm == "all" or (layer_norm is True and in_size >= NORMALIZED_FROM)
     layers: list[nn.Module] = [nn.LayerNorm(in_size)] if on_input else []
     for size, name in zip(hidden_sizes, activations, strict=True):
-        layer = linear(in_size, size, _gain(name)) if orthogonal else nn.Linear(in_size, size)
+        layer = linear(in_size, size, gain_of(name)) if orthogonal else nn.Linear(in_size, size)
         layers += [layer, ACTIVATIONS[name]()]
         if layer_norm:
             layers.append(nn.LayerNorm(size))
@@ -121,7 +121,8 @@ def linear(in_size: int, out_size: int, gain: float) -> nn.Linear:
     return layer
 
 
-def _gain(activation: str) -> float:
+def gain_of(activation: str) -> float:
+    """The gain of weights before this activation."""
     # Those that PyTorch has no gain for; hard swish is close to ReLU.
     known = {"elu": 0.75, "hardswish": nn.init.calculate_gain("relu")}
     return known.get(activation) or nn.init.calculate_gain(activation)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_hetero.modules.critic import NUM_CRITICS
+from rllib_hetero.modules.encoders import ENCODER_DEFAULTS, encoded_first
 from rllib_hetero.modules.networks import mlp
 from rllib_hetero.modules.targets import pairs, target_of
 
@@ -21,6 +22,7 @@ Q_CRITIC_DEFAULTS: dict[str, Any] = {
     "critic_hidden_sizes": None,
     "activation": "relu",
     "layer_norm": False,
+    **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that the critics of joint actions read."""
 
@@ -52,9 +54,12 @@ class TeamQCritic(TorchRLModule):
     @override(TorchRLModule)
     def setup(self) -> None:
         model = Q_CRITIC_DEFAULTS | dict(self.model_config or {})
-        (state_size,), (actions_size,) = self.observation_space.shape, self.action_space.shape
+        (actions_size,) = self.action_space.shape
         self.networks = nn.ModuleList(
-            _network(state_size + actions_size, model) for _ in range(model.get(NUM_CRITICS, 1))
+            encoded_first(
+                self.observation_space, model, lambda size: _network(size + actions_size, model)
+            )
+            for _ in range(model.get(NUM_CRITICS, 1))
         )
         self.target_networks = target_of(self.networks)
         n, start = model.get(NUM_TEMPERATURES, 0), math.log(model.get(INITIAL_ALPHA, 1.0))
@@ -66,7 +71,7 @@ class TeamQCritic(TorchRLModule):
 
     def first_q_values(self, state: Tensor, actions: Tensor) -> Tensor:
         """(B,) values by the first network: what actors learn from where they use one alone."""
-        return self.networks[0](torch.cat([state, actions], dim=-1)).squeeze(-1)
+        return self.networks[0](state, actions).squeeze(-1)
 
     def target_q_values(self, state: Tensor, actions: Tensor) -> Tensor:
         """(num_critics, B) values by the targets."""
@@ -104,9 +109,16 @@ def critic_body(in_size: int, model: dict[str, Any]) -> tuple[nn.Sequential, int
 
 def _network(in_size: int, model: dict[str, Any]) -> nn.Module:
     body, features = critic_body(in_size, model)
-    return nn.Sequential(body, nn.Linear(features, 1))
+    return StateAndActions(body, nn.Linear(features, 1))
+
+
+class StateAndActions(nn.Sequential):
+    """Layers whose input is a state and joint actions, side by side."""
+
+    def forward(self, state: Tensor, actions: Tensor) -> Tensor:  # type: ignore[override]
+        """(..., k) of states (..., s) and actions (..., A)."""
+        return super().forward(torch.cat([state, actions], dim=-1))
 
 
 def _values(networks: nn.ModuleList, state: Tensor, actions: Tensor) -> Tensor:
-    joint = torch.cat([state, actions], dim=-1)
-    return torch.stack([network(joint).squeeze(-1) for network in networks])
+    return torch.stack([network(state, actions).squeeze(-1) for network in networks])

@@ -10,8 +10,8 @@ from torch import nn
 
 from rllib_hetero.functional import POLICY_FAMILIES
 from rllib_hetero.modules.dueling import DuelingHead
+from rllib_hetero.modules.encoders import ENCODER_DEFAULTS, body_for
 from rllib_hetero.modules.memory import memory_from
-from rllib_hetero.modules.networks import mlp
 from rllib_hetero.modules.off_policy_actor import TargetedActor
 
 Q_NETWORK_DEFAULTS: dict[str, Any] = {
@@ -28,6 +28,7 @@ Q_NETWORK_DEFAULTS: dict[str, Any] = {
     "recurrent_size": None,
     # Length of the sequences that a recurrent network is trained on.
     "max_seq_len": 10,
+    **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that a `QNetwork` reads.
 
@@ -49,11 +50,10 @@ class QNetwork(TargetedActor):
         model = Q_NETWORK_DEFAULTS | dict(self.model_config or {})
         self.dist = POLICY_FAMILIES["greedy"](self.action_space)
         (n,) = self.dist.choices
-        self.body = mlp(
-            self.observation_space.shape[0],
+        self.body = body_for(
+            self.observation_space,
             model["hidden_sizes"],
-            activation=model["activation"],
-            layer_norm=model["layer_norm"],
+            model,
             orthogonal=False,
         )
         self.memory = memory_from(model, "recurrent", model["hidden_sizes"][-1])

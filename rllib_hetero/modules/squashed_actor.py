@@ -10,7 +10,7 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_hetero.functional import POLICY_FAMILIES, SquashedGaussian
-from rllib_hetero.modules.networks import mlp
+from rllib_hetero.modules.encoders import ENCODER_DEFAULTS, body_for
 from rllib_hetero.modules.off_policy_actor import OffPolicyActor
 
 SQUASHED_DEFAULTS: dict[str, Any] = {
@@ -19,6 +19,7 @@ SQUASHED_DEFAULTS: dict[str, Any] = {
     # The last hidden layer's; None: as the others.
     "last_activation": "tanh",
     "layer_norm": False,
+    **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that a `SquashedActor` reads.
 
@@ -29,7 +30,7 @@ _LOG_STD_BOUNDS = (-20.0, 2.0)
 
 
 class SquashedActor(OffPolicyActor):
-    """A stochastic policy for a vector observation.
+    """A stochastic policy.
 
     Box actions with finite bounds: means and log standard deviations (within [-20, 2]) of the
     Gaussian before tanh, both functions of the observation; see `SquashedGaussian`. Discrete and
@@ -45,13 +46,12 @@ class SquashedActor(OffPolicyActor):
     def setup(self) -> None:
         model = SQUASHED_DEFAULTS | dict(self.model_config or {})
         self.dist = POLICY_FAMILIES["squashed"](self.action_space)
-        self.body = mlp(
-            self.observation_space.shape[0],
+        self.body = body_for(
+            self.observation_space,
             model["hidden_sizes"],
-            activation=model["activation"],
-            last_activation=model["last_activation"],
-            layer_norm=model["layer_norm"],
+            model,
             orthogonal=False,
+            last_activation=model["last_activation"],
         )
         self.memory = None
         self.head = nn.Linear(model["hidden_sizes"][-1], self.dist.size)

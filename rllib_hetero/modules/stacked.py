@@ -14,6 +14,7 @@ from rllib_hetero.modules.actor import TeamActor
 from rllib_hetero.modules.categorical_actor import CategoricalActor
 from rllib_hetero.modules.deterministic_actor import DeterministicActor
 from rllib_hetero.modules.dueling import DuelingHead
+from rllib_hetero.modules.encoders import RowEncoder
 from rllib_hetero.modules.input_norm import InputNorm
 from rllib_hetero.modules.memory import Memory, initial_state, pack, unpack
 from rllib_hetero.modules.q_network import QNetwork
@@ -155,6 +156,8 @@ def stack_layer(layers: Sequence[nn.Module]) -> Layer:
         shift, scale = (torch.stack(part)[:, None] for part in zip(*affine, strict=True))
         limit = first.limit
         return lambda x: torch.addcmul(shift, x, scale).clamp_(-limit, limit)
+    if isinstance(first, RowEncoder):
+        return _each(layers)
     if len(layers) == 1:
         return _one_layer(first)
     if isinstance(first, nn.LayerNorm):
@@ -173,6 +176,16 @@ def _in_turn(layers: Sequence[Layer]) -> Layer:
         for layer in layers:
             x = layer(x)
         return x
+
+    return forward
+
+
+def _each(layers: Sequence[nn.Module]) -> Layer:
+    """One after another: convolutions cost what they compute, not their calls."""
+
+    @torch.no_grad()
+    def forward(x: Tensor) -> Tensor:
+        return torch.stack([layer(rows) for layer, rows in zip(layers, x, strict=True)])
 
     return forward
 

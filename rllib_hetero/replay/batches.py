@@ -20,11 +20,11 @@ class JointBatch:
     m-th of them: the next row, or the true final observation of an episode that was cut.
 
     Attributes:
-        observations: Module id to (B, n_m, d_m) float32, the module's whole input.
+        observations: Module id to (B, n_m, d_m) of `Layout.row_dtype`, the module's whole input.
         actions: Module id to (B, n_m, ...) as executed; int64 choices or float32 components.
         active: Module id to (B, n_m) bool, who acted.
         masks: Id of each masked module to (B, n_m, p_m) bool.
-        state: (B, s) float32, what the critic sees.
+        state: (B, s), what the critic sees: float32, or uint8 rows of bytes.
         rewards: (B,) float32, the team's.
         discount: (B,) float32, gamma^m, or 0 where the episode terminated.
         next_observations: As `observations`; zeros where the episode terminated.
@@ -66,11 +66,11 @@ class JointSequences:
     nobody is active and every mask is True.
 
     Attributes:
-        observations: Module id to (B, L + 1, n_m, d_m) float32.
+        observations: Module id to (B, L + 1, n_m, d_m) of `Layout.row_dtype`.
         actions: Module id to (B, L, n_m, ...).
         active: Module id to (B, L + 1, n_m) bool.
         masks: Id of each masked module to (B, L + 1, n_m, p_m) bool.
-        state: (B, L + 1, s) float32.
+        state: (B, L + 1, s), as of `JointBatch`.
         rewards: (B, L) float32, the team's.
         terminated: (B, L) bool, the episode ended here: no bootstrap.
         filled: (B, L) bool, the steps that there are; they come first.
@@ -102,7 +102,7 @@ class JointHistory:
     Where there were fewer, they come first, and behind them stand zeros with nobody active.
 
     Attributes:
-        observations: Module id to (B, H, n_m, d_m) float32.
+        observations: Module id to (B, H, n_m, d_m) of `Layout.row_dtype`.
         actions: Module id to (B, H, n_m, ...).
         active: Module id to (B, H, n_m) bool.
         filled: (B, H) bool.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rllib_hetero.replay.packing import Packing
 from rllib_hetero.replay.tables import Allocate, Table
 
 ROOM = 16
@@ -15,16 +16,16 @@ class FinalRows:
 
     Args:
         allocate: Makes its memory.
-        widths: Table to its number of columns; of these, "seen" and "flags" are kept.
+        packing: Widths and dtypes of the tables; of these, "seen" and "flags" are kept.
 
     Attributes:
         seen: (K, width) observations and state.
         flags: (K, width) who is alive, and action masks.
     """
 
-    def __init__(self, allocate: Allocate, widths: dict[str, int]) -> None:
+    def __init__(self, allocate: Allocate, packing: Packing) -> None:
         self._allocate = allocate
-        self._widths = widths
+        self._packing = packing
         self._make(ROOM)
         self._free = np.arange(ROOM, dtype=np.int32)[::-1]
 
@@ -57,5 +58,7 @@ class FinalRows:
         self._free = np.concatenate([np.arange(before, after, dtype=np.int32)[::-1], self._free])
 
     def _make(self, rows: int) -> None:
-        self.seen = Table(self._allocate, rows, self._widths["seen"], np.float32)
-        self.flags = Table(self._allocate, rows, self._widths["flags"], bool)
+        self.seen, self.flags = (
+            Table(self._allocate, rows, self._packing.widths[name], self._packing.dtypes[name])
+            for name in ("seen", "flags")
+        )

@@ -30,10 +30,11 @@ def bytes_needed(
 ) -> int:
     """The bytes of a full `JointReplay` of these settings.
 
-    With d the numbers seen in a step (observations, and the state if there is one), u those done,
-    w all masks' widths together, and n agents, a row has
+    With s the bytes seen in a step (observations, and the state if there is one: 4 for a number, 1
+    for a byte of a picture), u the numbers done, w all masks' widths together, and n agents, a row
+    has
 
-        4 d + 4 u + 4 + n + w + 4
+        s + 4 u + 4 + n + w + 4
 
     bytes: what is seen, what is done, the team's reward, who is alive, masks, how the step ended.
 
@@ -48,7 +49,7 @@ def bytes_needed(
         agents: See `JointReplay`.
         prioritized: Whether rows have priorities; 16 bytes for each of the next power of 2.
         episode_length: The mean length of episodes, if they are cut: each has a true final
-            observation of 4 d + n + w bytes. None: they are not counted.
+            observation of s + n + w bytes. None: they are not counted.
     """
     packing = Packing(
         layout,

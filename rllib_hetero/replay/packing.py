@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from rllib_hetero.functional import Density
 from rllib_hetero.runners.fragment import PerModule
+from rllib_hetero.spaces import as_dtype, row_dtype
 from rllib_hetero.team import AgentID, Layout, ModuleID
 
 
@@ -21,7 +23,8 @@ class Packing:
 
     Agents lie in the team's order:
 
-        seen     float32  observations, then the global state where there is one
+        seen     float32  observations, then the global state where there is one; uint8 where
+                          some of these are pictures of bytes: the other numbers by their bytes
         flags    bool     who is alive (n), then the action masks of masked agents
         acted    float32  actions (a choice is a number), then log-probabilities and the
                           policy's parameters if kept
@@ -43,18 +46,11 @@ class Packing:
     Attributes:
         agents: Of whom there is anything, in the team's order.
         widths: Table to its number of columns.
-        dtypes: Table to the dtype of its numbers.
+        dtypes: Table to the dtype of its entries.
 
     Raises:
         ValueError: For agents that act in sequence.
     """
-
-    dtypes: ClassVar[dict[str, Any]] = {
-        "seen": np.float32,
-        "flags": bool,
-        "acted": np.float32,
-        "rewards": np.float32,
-    }
 
     def __init__(
         self,
@@ -72,8 +68,18 @@ class Packing:
         team = layout.team
         self.agents = tuple(a for a in team.agents if agents is None or a in agents)
         self._rewarded = [team.agents.index(a) for a in self.agents]
+        self._state_rows = team.state_rows if agents is None else None
+        rows = [team.row_spaces[a] for a in self.agents]
+        rows += [] if self._state_rows is None else [self._state_rows]
+        self._seen = max(map(row_dtype, rows), key=lambda dtype: dtype == np.uint8)
+        self.dtypes = {
+            "seen": self._seen,
+            "flags": np.dtype(bool),
+            "acted": np.dtype(np.float32),
+            "rewards": np.dtype(np.float32),
+        }
         dists = {a: layout.distribution(layout.module_of[a]) for a in self.agents}
-        sizes = {a: team.observation_spaces[a].shape[0] for a in self.agents}
+        sizes = {a: self._width(team.row_spaces[a]) for a in self.agents}
         self._observed = _Part(layout, sizes)
         self._alive = _Part(layout, dict.fromkeys(self.agents, 1))
         choices = {a: sum(dists[a].choices) for a in self.agents if a in team.masked}
@@ -84,8 +90,9 @@ class Packing:
         inputs = {a: d.size for a, d in dists.items()} if keep_dist_inputs else {}
         self._dist_inputs = _Part(layout, inputs, self._log_probs.end)
         self._state = slice(0, self._observed.end)
-        if team.state_space is not None and agents is None:
-            self._state = slice(self._observed.end, self._observed.end + team.state_space.shape[0])
+        if self._state_rows is not None:
+            end = self._observed.end + self._width(self._state_rows)
+            self._state = slice(self._observed.end, end)
         self.widths = {
             "seen": self._state.stop,
             "flags": self._allowed.end,
@@ -93,14 +100,21 @@ class Packing:
             "rewards": 1 + individual_rewards * len(self.agents),
         }
 
+    def _width(self, rows: Box) -> int:
+        """Columns of the table `seen` that rows take."""
+        return rows.shape[0] * row_dtype(rows).itemsize // self._seen.itemsize
+
     # ---- arrays in, rows out -----------------------------------------------------------------
 
     def seen(self, observations: PerModule, state: np.ndarray | None) -> np.ndarray:
         """Packs observations (..., n_m, d_m) and state (..., s) into (..., width)."""
-        rows = self._rows("seen", np.float32, observations)
-        self._fill(rows, observations, self._observed)
-        if self._state.start:
-            rows[..., self._state] = state
+        rows = self._rows("seen", self._seen, observations)
+        for agent, place in self._observed.places.items():
+            m, k = self.layout.slot_of[agent]
+            own = observations[m][..., k, : self.layout.team.row_spaces[agent].shape[0]]
+            rows[..., place] = as_dtype(own, self._seen)
+        if state is not None and self._state_rows is not None:
+            rows[..., self._state] = as_dtype(state, self._seen)
         return rows
 
     def flags(self, active: PerModule, masks: PerModule) -> np.ndarray:
@@ -134,7 +148,7 @@ class Packing:
         inner = len(self.layout.distribution(m).action_shape)
         return actions.shape[: actions.ndim - inner]
 
-    def _rows(self, table: str, dtype: type, arrays: PerModule) -> np.ndarray:
+    def _rows(self, table: str, dtype: Any, arrays: PerModule) -> np.ndarray:
         lead = next(iter(arrays.values())).shape[:-2]
         return np.empty((*lead, self.widths[table]), dtype)
 
@@ -148,16 +162,20 @@ class Packing:
 
     def observations(self, seen: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m, d_m) of each module, with the agents' one-hots."""
-        out = {m: c.wide(seen) for m, c in self._observed.columns.items()}
+        out = {
+            m: as_dtype(c.wide(seen), self.layout.row_dtype(m))
+            for m, c in self._observed.columns.items()
+        }
         for m, x in out.items():
             if self.layout.index_size(m):
-                index = torch.eye(x.shape[-2], device=x.device).expand(*x.shape[:-1], -1)
+                n = x.shape[-2]
+                index = torch.eye(n, device=x.device, dtype=x.dtype).expand(*x.shape[:-1], -1)
                 out[m] = torch.cat([x, index], -1)
         return out
 
     def state(self, seen: Tensor) -> Tensor:
         """(..., s), what the critic sees: all observations where there is no global state."""
-        return seen[..., self._state]
+        return as_dtype(seen[..., self._state], row_dtype(self.layout.team.critic_space))
 
     def active(self, flags: Tensor) -> dict[ModuleID, Tensor]:
         """(..., n_m) bool of each module."""
@@ -173,7 +191,7 @@ class Packing:
         for m, c in self._acted.columns.items():
             dist = self.layout.distribution(m)
             x = c.wide(acted) if dist.action_shape else c.flat(acted)
-            out[m] = x.long() if dist.choices else x
+            out[m] = x.long() if dist.action_dtype == np.int64 else x
         return out
 
     def log_probs(self, acted: Tensor) -> dict[ModuleID, Tensor]:

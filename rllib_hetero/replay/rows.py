@@ -36,7 +36,7 @@ class Rows:
         self.ends[:] = GOES_ON
         self.nothing = num_places
         self.tables["flags"].array[self.nothing] = packing.nobody()
-        self._finals = FinalRows(allocate, packing.widths)
+        self._finals = FinalRows(allocate, packing)
 
     @property
     def nbytes(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from rllib_hetero.errors import MissingExtraError, TeamError
 from rllib_hetero.policies import TeamPolicies
 from rllib_hetero.reporting.playing import Act, as_one_row, play
-from rllib_hetero.runners.actions import sample_action
+from rllib_hetero.runners.actions import random_action
 from rllib_hetero.team import ACTION_MASK, AgentID
 
 
@@ -91,14 +91,14 @@ def play_episode(
 def random_actions(env: Any, seed: int) -> Act:
     """Acts uniformly at random within the environment's action spaces and masks."""
     team = as_one_row(env).team
-    for i, space in enumerate(team.action_spaces.values()):
-        space.seed(seed + i)
+    for i, agent in enumerate(team.action_spaces):
+        team.moves[agent].flat.seed(seed + i)
 
     def act(observations: Mapping[AgentID, Any]) -> dict[AgentID, Any]:
         masks = {
             a: np.asarray(x[ACTION_MASK]) > 0 for a, x in observations.items() if a in team.masked
         }
-        return {a: sample_action(team.action_spaces[a], masks.get(a)) for a in observations}
+        return {a: random_action(team.moves[a], masks.get(a)) for a in observations}
 
     return act
 

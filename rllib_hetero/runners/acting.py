@@ -116,7 +116,7 @@ class Acting:
 
     def _at_random(self, agent: AgentID, env: VectorTeamEnv) -> list[np.ndarray]:
         masks = env.masks.get(agent, itertools.repeat(None, self._num_envs))
-        space = self._layout.team.action_spaces[agent]
+        space = self._layout.team.moves[agent].flat
         return [sample_action(space, mask) for mask in masks]
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import MultiDiscrete
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rllib_hetero.functional.masks import nothing_allowed
 from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.spaces import numbers_in
 from rllib_hetero.team import Layout
 
 _KEPT = "Nothing was trained on this data; the last checkpoint is untouched."
@@ -36,7 +36,8 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
             f"environment set with config.environment(...). {_KEPT}"
         )
     for module_id, agents in layout.groups.items():
-        where = _first_bad(fragment.observations[module_id], fragment.valid)
+        seen = numbers_in(fragment.observations[module_id], layout.observation_space(module_id))
+        where = _first_bad(seen, fragment.valid)
         if where is not None:
             return (
                 f"The environment returned a NaN or infinite observation for agent "
@@ -61,21 +62,25 @@ def find_problem(fragment: TeamFragment, layout: Layout) -> str | None:
             f"{layout.team.agents[where[2]]!r}, {_at(where)}. Mend the environment set with "
             f"config.environment(...). {_KEPT}"
         )
-    if fragment.state is not None:
-        where = _first_bad(fragment.state[:, :, None], fragment.valid)
+    space = layout.team.state_rows
+    if fragment.state is not None and space is not None:
+        where = _first_bad(numbers_in(fragment.state, space)[:, :, None], fragment.valid)
         if where is not None:
             return (
                 f"The environment's state() holds NaN or infinity, {_at(where)}. Mend the "
                 f"environment set with config.environment(...). {_KEPT}"
             )
     for state in (fragment.last_state, fragment.finals.state):
-        if state is not None and not np.isfinite(state).all():
+        if state is None or space is None:
+            continue
+        if not np.isfinite(numbers_in(state, space)).all():
             return (
                 "The environment's state() holds NaN or infinity at the end of an episode. Mend "
                 f"the environment set with config.environment(...). {_KEPT}"
             )
     for m, last in fragment.last_observations.items():
-        if not (np.isfinite(last).all() and np.isfinite(fragment.finals.observations[m]).all()):
+        ends = (last, fragment.finals.observations[m])
+        if not all(np.isfinite(numbers_in(x, layout.observation_space(m))).all() for x in ends):
             return (
                 "The environment returned a NaN or infinite final observation for an agent of "
                 f"module {m!r}. Mend the environment set with config.environment(...). {_KEPT}"
@@ -104,14 +109,14 @@ def _empty_mask(fragment: TeamFragment, module_id: str, layout: Layout) -> str |
 
     Steps in which the environment failed are looked at too: it may have failed of the action.
     """
-    masks, space = fragment.action_masks[module_id], layout.action_space(module_id)
-    empty = nothing_allowed(masks, layout.distribution(module_id)) & fragment.active[module_id]
+    masks, dist = fragment.action_masks[module_id], layout.distribution(module_id)
+    empty = nothing_allowed(masks, dist) & fragment.active[module_id]
     if not empty.any():
         return None
     t, e, k = (int(i) for i in np.argwhere(empty)[0])
     which = ""
-    if isinstance(space, MultiDiscrete):
-        parts = np.split(masks[t, e, k], np.cumsum(space.nvec)[:-1])
+    if dist.action_shape:
+        parts = np.split(masks[t, e, k], np.cumsum(dist.choices)[:-1])
         which = f" in component {[bool(p.any()) for p in parts].index(False)} of its action"
     return (
         f"The action mask of agent {layout.groups[module_id][k]!r} allows nothing{which}, "

@@ -55,17 +55,18 @@ class TeamFragment:
     `agent_steps()`, which is what sampling, evaluation and the learner group ask of one.
 
     Attributes:
-        observations: Module id to (T, E, n_m, d_m) float32, the module's whole input: behind the
-            observation the agent's one-hot, if the module has several agents, and behind that, in
-            an autoregressive team, the context that the agent acted on.
-        actions: Module id to (T, E, n_m, ...) as the policy drew them, before clipping. What a
-            distribution draws within the space (`Distribution.within_space`) is executed as it is.
+        observations: Module id to (T, E, n_m, d_m) of `Layout.row_dtype`, the module's whole
+            input: behind the observation the agent's one-hot, if the module has several agents,
+            and behind that, in an autoregressive team, the context that the agent acted on.
+        actions: Module id to (T, E, n_m, ...), flat, as the policy drew them, before clipping.
+            What a distribution draws within the space (`Distribution.within_space`) is executed as
+            it is.
         dist_inputs: Module id to (T, E, n_m, p_m) float32, the behaviour policy's parameters.
         log_probs: Module id to (T, E, n_m) float32, joint over an action's components. Only of
             modules whose distribution has a density (`functional.Density`).
         active: Module id to (T, E, n_m) bool; False where the agent was not acting (dead).
         rewards: (T, E, n) float32 in agent order.
-        state: (T, E, s) float32, or None: the state is then all observations.
+        state: (T, E, s) rows, or None: the state is then all observations.
         terminated: (T, E) bool, the episode ended here; no bootstrap.
         truncated: (T, E) bool, the episode was cut here; bootstrap from `finals`.
         valid: (T, E) bool; False where an environment failed in this step.

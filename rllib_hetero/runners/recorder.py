@@ -12,6 +12,7 @@ import torch
 from rllib_hetero.functional import Density
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
+from rllib_hetero.spaces import row_dtype
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, ModuleID
 
 
@@ -105,8 +106,8 @@ class Recorder:
         self.active = np.empty((*shape, len(team.agents)), bool)
         self.rewards = np.zeros((*shape, len(team.agents)), np.float32)
         self.state = None
-        if team.state_space is not None:
-            self.state = np.empty((*shape, *team.state_space.shape), np.float32)
+        if team.state_rows is not None:
+            self.state = np.empty((*shape, *team.state_rows.shape), row_dtype(team.state_rows))
         self.terminated = np.zeros(shape, bool)
         self.truncated = np.zeros(shape, bool)
         self.valid = np.ones(shape, bool)
@@ -116,7 +117,7 @@ class Recorder:
         }
         # Views by agent, made once: (agent, (T, E, d_i) view of its module's array).
         self._agent_views = [
-            (a, self.observations[m][:, :, k, : team.observation_spaces[a].shape[0]])
+            (a, self.observations[m][:, :, k, : team.row_spaces[a].shape[0]])
             for a, (m, k) in layout.slot_of.items()
         ]
         self._mask_views = [
@@ -287,9 +288,9 @@ def one_hot_filled(layout: Layout, module_id: str, lead: tuple[int, ...], width:
 
     The one-hot features of a shared module are written here, once, and never again.
     """
-    array = np.zeros((*lead, width), np.float32)
+    array = np.zeros((*lead, width), layout.row_dtype(module_id))
     n = layout.index_size(module_id)
     if n:
         end = width - layout.context_size
-        array[..., end - n : end] = np.eye(n, dtype=np.float32)
+        array[..., end - n : end] = np.eye(n)
     return array

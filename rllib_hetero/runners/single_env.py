@@ -14,6 +14,8 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from rllib_hetero.errors import TeamError
 from rllib_hetero.runners.env_creator import make_env
 from rllib_hetero.runners.vector_env import VectorTeamEnv
+from rllib_hetero.spaces import decoded
+from rllib_hetero.spaces.moves import stacked
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
 
 
@@ -40,8 +42,8 @@ class SingleTeamEnv(MultiAgentEnv):
         self.agents: list[AgentID] = list(team.agents)
         self.action_spaces = dict(team.action_spaces)
         self.observation_spaces = {
-            a: space_with_mask(box, env.masks[a].shape[1]) if a in team.masked else box
-            for a, box in team.observation_spaces.items()
+            a: space_with_mask(space, env.masks[a].shape[1]) if a in team.masked else space
+            for a, space in team.observation_spaces.items()
         }
         self.reward_scheme = team.reward_scheme
         self.absences = team.absences
@@ -80,9 +82,12 @@ class SingleTeamEnv(MultiAgentEnv):
             self.agents = []
         return observations, {a: rewards[a] for a in acted}, terminateds, truncateds, {}
 
-    def state(self) -> np.ndarray | None:
-        """(s,) the global state; None if there is none."""
-        return None if self.env.state is None else self.env.state[0]
+    def state(self) -> Any:
+        """The global state; None if there is none."""
+        space = self.env.team.state_rows
+        if self.env.state is None or space is None:
+            return None
+        return decoded(space, self.env.state[0])
 
     def episode_metrics(self) -> dict[str, float]:
         """What the benchmark counted of the episode that has just ended."""
@@ -107,21 +112,18 @@ def observations_of(
         agents = [a for a, acts in zip(env.team.agents, env.active[e], strict=True) if acts]
     seen: dict[AgentID, Any] = {}
     for agent in agents:
-        x, masks = env.observations[agent][e].copy(), env.masks.get(agent)
+        row, masks = env.observations[agent][e].copy(), env.masks.get(agent)
+        x = decoded(env.team.row_spaces[agent], row)
         seen[agent] = x if masks is None else {OBSERVATIONS: x, ACTION_MASK: masks[e].copy()}
     return seen
 
 
-def as_rows(env: VectorTeamEnv, actions: Mapping[AgentID, Any]) -> dict[AgentID, np.ndarray]:
+def as_rows(env: VectorTeamEnv, actions: Mapping[AgentID, Any]) -> dict[AgentID, Any]:
     """Actions (1, ...) of all agents; zeros of those that do not act, which the batch ignores."""
-    rows = {}
-    for agent, space in env.team.action_spaces.items():
-        shape: Any = space.shape
-        rows[agent] = np.zeros((1, *shape), space.dtype)
-        action = actions.get(agent)
-        if action is not None:
-            rows[agent][0] = action
-    return rows
+    return {
+        agent: stacked(space, [actions.get(agent)])
+        for agent, space in env.team.action_spaces.items()
+    }
 
 
 def make_single_env(env: Any, context: EnvContext) -> MultiAgentEnv:
@@ -137,6 +139,6 @@ def make_single_env(env: Any, context: EnvContext) -> MultiAgentEnv:
     return SingleTeamEnv(made) if isinstance(made, VectorTeamEnv) else made
 
 
-def space_with_mask(box: Box, num_choices: int) -> gym.spaces.Dict:
+def space_with_mask(space: gym.Space, num_choices: int) -> gym.spaces.Dict:
     """The space of an observation that comes with an action mask, as RLlib has it."""
-    return gym.spaces.Dict({OBSERVATIONS: box, ACTION_MASK: Box(0, 1, (num_choices,), np.int8)})
+    return gym.spaces.Dict({OBSERVATIONS: space, ACTION_MASK: Box(0, 1, (num_choices,), np.int8)})

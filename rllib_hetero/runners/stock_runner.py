@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
+from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
@@ -15,6 +16,7 @@ from ray.rllib.utils.annotations import override
 from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.checks import find_problem_in_episodes
 from rllib_hetero.runners.endings import Told, end_without_all
+from rllib_hetero.runners.flat_env import flattened
 from rllib_hetero.runners.problems import TellsProblems
 from rllib_hetero.runners.returned import problem_with
 from rllib_hetero.runners.single_env import make_single_env
@@ -37,7 +39,7 @@ class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     def make_env(self) -> None:
         given = self.config
         self.config = given.copy(copy_frozen=False)
-        self.config.env = partial(make_single_env, given.env)
+        self.config.env = partial(_make_flat, given.env)
         try:
             super().make_env()
         finally:
@@ -81,6 +83,10 @@ class StockTeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         if self.config.layout.team.reward_scheme == "shared":
             ret = agents[max(agent_steps, key=agent_steps.__getitem__)]
         super()._log_episode_metrics(length, ret, sec, agents, modules, agent_steps)
+
+
+def _make_flat(env: Any, context: EnvContext) -> MultiAgentEnv:
+    return flattened(make_single_env(env, context))
 
 
 class StockTeamEnv(gym.Wrapper):

@@ -91,6 +91,8 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
             normalize=self.config.normalize_actions,
             clip=self.config.clip_actions,
         )
+        moves = self._layout.team.moves
+        self._translated = [a for a, m in moves.items() if not m.plain]
         acting = ActingInTurn if self._layout.autoregressive else Acting
         self._acting = acting(self._layout, self.module, self.num_envs, self._device)
         self._num_rollouts = 0
@@ -370,20 +372,23 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
         self._acting.begin(num_steps, explore=explore, random=random_actions, rng=rng)
 
     def _seed_spaces(self) -> None:
-        seeds = self._stream(2, self._num_samples).generate_state(len(self._layout.team.agents))
+        team = self._layout.team
+        seeds = self._stream(2, self._num_samples).generate_state(len(team.agents))
         self._num_samples += 1
-        for space, seed in zip(self._layout.team.action_spaces.values(), seeds, strict=True):
-            space.seed(int(seed))
+        for agent, seed in zip(team.action_spaces, seeds, strict=True):
+            team.moves[agent].flat.seed(int(seed))
 
     def _actions_for_env(
         self, recorder: Recorder, t: int, *, as_they_are: bool
-    ) -> dict[AgentID, np.ndarray]:
+    ) -> dict[AgentID, Any]:
         # Copies: environments may write into what they are given.
         drawn = {m: x[t].copy() for m, x in recorder.actions.items()}
         actions = {agent: drawn[m][:, k] for agent, (m, k) in self._layout.slot_of.items()}
-        if as_they_are:
-            return actions
-        return {agent: self._transforms[agent](x) for agent, x in actions.items()}
+        if not as_they_are:
+            actions = {agent: self._transforms[agent](x) for agent, x in actions.items()}
+        for agent in self._translated:
+            actions[agent] = self._layout.team.moves[agent].decode(actions[agent])
+        return actions
 
     def _record(self, recorder: Recorder, t: int, outcome: Outcome, quota: np.ndarray) -> None:
         recorder.rewards[t] = outcome.rewards

@@ -15,6 +15,9 @@ from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.functional import num_choices
 from rllib_hetero.runners.endings import Told, end_without_all
 from rllib_hetero.runners.returned import check_is_team_env, problem_with
+from rllib_hetero.runners.rows import row_of, state_row
+from rllib_hetero.spaces import Rows, row_dtype
+from rllib_hetero.spaces.moves import pick
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Team
 
 logger = logging.getLogger(__name__)
@@ -48,9 +51,10 @@ class VectorTeamEnv(ABC):
     Attributes:
         team: The team.
         num_envs: E.
-        observations: Agent id to its current observations (E, d_i) float32; rows of agents that
-            are not active are 0.
-        state: (E, s) float32 current states, or None.
+        observations: Agent id to its current observations (E, d_i), as rows of
+            `team.row_spaces`: float32, or uint8 where there are pictures of bytes. Rows of agents
+            that are not active are 0.
+        state: (E, s) current states, as rows of `team.state_rows`; or None.
         active: (E, n) bool: which agents act in the coming step, or would if the episode had not
             been cut: whoever dies in the step of a truncation is not active in the final state.
         infos: E dicts, the environments' infos of the latest step.
@@ -80,7 +84,8 @@ class VectorTeamEnv(ABC):
         """Steps every environment.
 
         Args:
-            actions: Agent id to (E, ...). Rows of inactive agents are to be ignored.
+            actions: Agent id to (E, ...), in Dicts and tuples as its action space has them. Rows
+                of inactive agents are to be ignored.
         """
 
     def episode_metrics(self, envs: Sequence[int]) -> dict[str, np.ndarray]:
@@ -143,18 +148,21 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         agents = self.team.agents
         self._index = {a: i for i, a in enumerate(agents)}
         self.observations = {
-            a: np.zeros((num_envs, *self.team.observation_spaces[a].shape), np.float32)
-            for a in agents
+            a: np.zeros((num_envs, *rows.shape), row_dtype(rows))
+            for a, rows in self.team.row_spaces.items()
         }
+        # Those whose observations must be made rows.
+        self._encoded = {a: s for a, s in self.team.row_spaces.items() if isinstance(s, Rows)}
         # The same arrays as a list: the step loop below is hot.
         self._rows = [(a, x, x.shape[1:]) for a, x in self.observations.items()]
         self.state = None
-        if self.team.state_space is not None:
-            self.state = np.zeros((num_envs, *self.team.state_space.shape), np.float32)
+        space = self.team.state_rows
+        if space is not None:
+            self.state = np.zeros((num_envs, *space.shape), row_dtype(space))
         self.active = np.ones((num_envs, len(agents)), bool)
         self.infos = [{} for _ in range(num_envs)]
         self.masks = {
-            a: np.ones((num_envs, num_choices(self.team.action_spaces[a])), bool)
+            a: np.ones((num_envs, num_choices(self.team.moves[a].flat)), bool)
             for a in agents
             if a in self.team.masked
         }
@@ -186,9 +194,8 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         shape = self.active.shape
         never = np.zeros(shape[0], bool)
         outcome = Outcome(np.zeros(shape, np.float32), never, never.copy(), never.copy())
-        # Plain ints for Discrete: environments check them against their spaces, fast for ints.
         per_agent = [
-            list(actions[a]) if box or actions[a].ndim > 1 else actions[a].tolist()
+            _one_by_one(actions[a], box, shape[0])
             for a, box in zip(agents, self._is_box, strict=True)
         ]
         everyone: Any = self.active.all(1).tolist()
@@ -268,6 +275,8 @@ class SyncVectorTeamEnv(VectorTeamEnv):
     def _write(self, e: int, observations: dict[AgentID, Any]) -> None:
         if self.masks:
             observations = self._take_masks(e, observations)
+        if self._encoded:
+            observations = self._take_rows(observations)
         for agent, rows, shape in self._rows:
             x = observations.get(agent)
             if x is None:
@@ -283,13 +292,25 @@ class SyncVectorTeamEnv(VectorTeamEnv):
             unknown = next(a for a in observations if a not in self._index)
             raise TeamDataError(self._unknown_agent(unknown, "observations"))
         if self.state is not None:
-            state = self.envs[e].state()
-            if np.shape(state) != self.state.shape[1:]:
-                raise TeamDataError(
-                    f"The environment's state() returned shape {np.shape(state)}; its "
-                    f"state_space says {self.state.shape[1:]}."
-                )
-            self.state[e] = state
+            self._write_state(e)
+
+    def _write_state(self, e: int) -> None:
+        assert self.state is not None
+        state = state_row(self.team, self.envs[e].state())
+        if np.shape(state) != self.state.shape[1:]:
+            raise TeamDataError(
+                f"The environment's state() returned shape {np.shape(state)}; its "
+                f"state_space says {self.state.shape[1:]}."
+            )
+        self.state[e] = state
+
+    def _take_rows(self, observations: dict[AgentID, Any]) -> dict[AgentID, Any]:
+        """The observations, those that are not plain vectors as rows."""
+        rows = dict(observations)
+        for agent, space in self._encoded.items():
+            if agent in observations:
+                rows[agent] = row_of(agent, space, observations[agent])
+        return rows
 
     def _take_masks(self, e: int, observations: dict[AgentID, Any]) -> dict[AgentID, Any]:
         """Writes the masks; returns the observations without them."""
@@ -352,7 +373,7 @@ class SyncVectorTeamEnv(VectorTeamEnv):
 
     def _as_observation(self, agent: AgentID, x: Any) -> np.ndarray:
         """Accepts what can be read as numbers of the right shape; explains the rest."""
-        space = self.team.observation_spaces[agent]
+        space = self.team.row_spaces[agent]
         try:
             array = np.asarray(x, np.float32)
         except (TypeError, ValueError):
@@ -392,6 +413,13 @@ class SyncVectorTeamEnv(VectorTeamEnv):
         except Exception as error:
             logger.warning("Closing the failed environment %d raised: %s", e, error)
         self.envs[e] = self._make_env(e)
+
+
+def _one_by_one(actions: Any, is_box: bool, num_envs: int) -> list[Any]:
+    if isinstance(actions, dict | tuple) or (is_box and actions.ndim == 1):
+        return [pick(actions, e) for e in range(num_envs)]
+    # Plain ints for Discrete: environments check them against their spaces, fast for ints.
+    return list(actions) if is_box or actions.ndim > 1 else actions.tolist()
 
 
 def make_vector_env(
@@ -435,7 +463,7 @@ def make_vector_env(
 
 def _check_masks(env: VectorTeamEnv) -> None:
     for agent in env.team.masked:
-        expected = (env.num_envs, num_choices(env.team.action_spaces[agent]))
+        expected = (env.num_envs, num_choices(env.team.moves[agent].flat))
         mask = env.masks.get(agent)
         if mask is None or mask.shape != expected or mask.dtype != bool:
             got = "none" if mask is None else f"{mask.shape} {mask.dtype}"

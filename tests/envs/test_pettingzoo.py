@@ -167,11 +167,25 @@ def test_state_space():
         PettingZooTeamEnv(inner, state_space="full")
 
 
-def test_other_observation_spaces_are_refused():
+def test_observations_of_other_kinds_stay_as_they_are():
     inner = Mortals({})
-    inner.observation_space = lambda agent: Discrete(3)
-    with pytest.raises(TeamError, match=r"'b' is Discrete\(3\); a Box"):
-        PettingZooTeamEnv(inner)
+    picture, see = Box(0, 255, (4, 4, 3), np.uint8), inner._see
+    inner.observation_space = lambda agent: picture
+    inner._see = lambda told: {a: np.full((4, 4, 3), 7, np.uint8) for a in see(told)}
+    env = PettingZooTeamEnv(inner)
+    assert env.observation_spaces["b"] == picture
+    observations, _ = env.reset(seed=0)
+    assert observations["b"].dtype == np.uint8 and observations["b"].shape == (4, 4, 3)
+
+
+def test_a_picture_as_state_is_asked_for():
+    inner = Mortals({})
+    inner.state_space = Box(0, 255, (4, 4, 3), np.uint8)
+    inner.state = lambda: np.zeros((4, 4, 3), np.uint8)
+    assert PettingZooTeamEnv(inner).state_space is None
+    env = PettingZooTeamEnv(inner, state_space=inner.state_space)
+    env.reset()
+    assert env.state_space == inner.state_space and env.state().dtype == np.uint8
 
 
 # ---- action masks ---------------------------------------------------------------------------

@@ -282,12 +282,12 @@ class F2A2Config(ReplayingConfig):
             # Encoders and heads of others are copied only where they are to be shared.
             alone = self.shared in ("attention", "none")
             own = [team.agents.index(a) for a in self.layout.groups[module_id]]
-            sizes = [team.observation_spaces[a].shape[0] for a in team.agents]
+            sizes = [team.row_spaces[a].shape[0] for a in team.agents]
             return RLModuleSpec(
                 module_class=AttentionCritic,
                 observation_space=box(sum(sizes)),
                 action_space=gym.spaces.MultiDiscrete(
-                    [num_choices(team.action_spaces[a]) for a in team.agents]
+                    [num_choices(team.moves[a].flat) for a in team.agents]
                 ),
                 learner_only=True,
                 model_config=model

@@ -51,6 +51,7 @@ class F2A2COMAConfig(F2A2Config):
         correction="none: on-policy",
         step="policy gradient with a counterfactual baseline, TD(lambda), joint",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         several_learners=False,
     )

@@ -50,6 +50,7 @@ class F2A2DDPGConfig(F2A2Config):
         correction="resampled actions of all, predicted for the others",
         step="deterministic policy gradient, joint with the critic's",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         several_learners=False,
     )

@@ -56,6 +56,7 @@ class F2A2ISACConfig(F2A2SACConfig):
         correction="none: an agent knows its own",
         step="soft policy gradient with a baseline, joint",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         several_learners=False,
         sharing="blocks of agents",

@@ -50,6 +50,7 @@ class F2A2SACConfig(F2A2Config):
         correction="resampled actions of all, predicted for the others",
         step="soft policy gradient with a counterfactual baseline, attention critics, joint",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         several_learners=False,
         global_state=False,

@@ -50,6 +50,7 @@ class F2A2TD3Config(F2A2DDPGConfig):
         correction="resampled actions of all, predicted for the others",
         step="deterministic policy gradient, twin critics, delayed, joint",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         several_learners=False,
     )

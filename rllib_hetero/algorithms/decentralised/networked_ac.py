@@ -53,6 +53,7 @@ class NetworkedACConfig(F2A2COMAConfig):
         correction="none: on-policy",
         step="policy gradient with a counterfactual baseline, one-step TD",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         several_learners=False,
     )

@@ -61,6 +61,7 @@ class MAACConfig(OffPolicyConfig):
         correction="none: everybody's current actions in Q",
         step="soft policy gradient with a counterfactual baseline, attention critic",
         actions=("Discrete",),
+        pictures=False,
         recurrent=False,
         global_state=False,
     )
@@ -170,12 +171,12 @@ class MAACConfig(OffPolicyConfig):
     @override(TeamConfig)
     def get_critic_spec(self) -> RLModuleSpec:
         team = self.layout.team
-        sizes = [team.observation_spaces[a].shape[0] for a in team.agents]
+        sizes = [team.row_spaces[a].shape[0] for a in team.agents]
         return RLModuleSpec(
             module_class=AttentionCritic,
             observation_space=gym.spaces.Box(-np.inf, np.inf, (sum(sizes),), np.float32),
             action_space=gym.spaces.MultiDiscrete(
-                [num_choices(team.action_spaces[a]) for a in team.agents]
+                [num_choices(team.moves[a].flat) for a in team.agents]
             ),
             learner_only=True,
             model_config=self.model_config | {OBSERVATION_SIZES: sizes},

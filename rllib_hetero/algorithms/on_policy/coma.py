@@ -139,7 +139,7 @@ class COMAConfig(OnPolicyConfig):
             module_class=CounterfactualCritic,
             observation_space=team.critic_space,
             action_space=gym.spaces.MultiDiscrete(
-                [num_choices(team.action_spaces[a]) for a in team.agents]
+                [num_choices(team.moves[a].flat) for a in team.agents]
             ),
             learner_only=True,
             model_config=self.model_config,

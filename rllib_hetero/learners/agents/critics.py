@@ -157,7 +157,7 @@ class AttendingCritic(AgentCritic):
         """(B, d_j) of each agent in team order, without the one-hot of a shared module."""
         team, slots = self.layout.team, self.layout.slot_of
         return [
-            view.observations[slots[a][0]][:, slots[a][1], : team.observation_spaces[a].shape[0]]
+            view.observations[slots[a][0]][:, slots[a][1], : team.row_spaces[a].shape[0]]
             for a in team.agents
         ]
 

@@ -85,7 +85,7 @@ class Kind:
     def __init__(self, layout: Layout, agents: list[AgentID], settings: Mapping[str, Any]) -> None:
         self.agents, self._layout = agents, layout
         first = agents[0]
-        self.size = layout.team.observation_spaces[first].shape[0]
+        self.size = layout.team.row_spaces[first].shape[0]
         dist = layout.distribution(layout.module_of[first])
         assert isinstance(dist, Categorical)
         self.dist = dist
@@ -155,7 +155,7 @@ class ModelsOfOthers:
         kinds: dict[Any, list[AgentID]] = {}
         for agent in layout.team.agents:
             if agent not in own:
-                size = layout.team.observation_spaces[agent].shape[0]
+                size = layout.team.row_spaces[agent].shape[0]
                 key = (size, layout.distribution(layout.module_of[agent]))
                 kinds.setdefault(key, []).append(agent)
         self._settings = settings

@@ -234,9 +234,7 @@ class AttentionLearner(OffPolicyLearner):
         out = []
         for agent in self._agents:
             m, k = self._layout.slot_of[agent]
-            out.append(
-                observations[m][:, k, : self._layout.team.observation_spaces[agent].shape[0]]
-            )
+            out.append(observations[m][:, k, : self._layout.team.row_spaces[agent].shape[0]])
         return out
 
     def _normalize_inputs(self, batch: JointBatch) -> None:

@@ -50,7 +50,7 @@ class SoftActors(ActorCriticLearner):
         self._entropies: dict[AgentID, Tensor] = {}
         layout, fraction = self._layout, self.config.target_entropy_fraction
         self._target_entropies = {
-            a: target_entropy(layout.team.action_spaces[a], fraction)
+            a: target_entropy(layout.team.moves[a].flat, fraction)
             if self.config.target_entropy == "auto"
             else float(self.config.target_entropy)
             for a in layout.team.agents

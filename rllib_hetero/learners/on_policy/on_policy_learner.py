@@ -31,7 +31,7 @@ from rllib_hetero.functional import (
     clip_fraction,
     clipped_value_loss,
     error_moments,
-    mask_logits,
+    mask_choices,
     masked_mean,
     moments,
     policy_ratio,
@@ -245,7 +245,7 @@ class OnPolicyLearner(HalvedUpdate):
                 module, rows[Columns.OBS], state, rows[ACTIVE], self._layout
             )
         if ACTION_MASK in rows:
-            inputs = mask_logits(inputs, rows[ACTION_MASK])
+            inputs = mask_choices(self._dists[module_id], inputs, rows[ACTION_MASK])
         return {Columns.ACTION_DIST_INPUTS: inputs}
 
     @override(TorchLearner)

@@ -51,7 +51,7 @@ class SequentialLearner(OnPolicyLearner):
     @override(OnPolicyLearner)
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         team = batch[CRITIC]
-        team[CORRECTION] = team[Columns.OBS].new_ones(len(team[Columns.OBS]))
+        team[CORRECTION] = team[Columns.VF_PREDS].new_ones(len(team[Columns.OBS]))
         num_agents = len(self._layout.team.agents)
         for position, agent in enumerate(self.update_order(batch), start=1):
             module_id = self._layout.module_of[agent]

@@ -1,0 +1,337 @@
+"""Observations and actions of every kind, through runner, learner, replay and saved policies."""
+
+import numpy as np
+import pytest
+import torch
+import toys
+from kinds_toys import KindsTeam, first_choices
+from ray.rllib.core import Columns
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+
+from rllib_hetero import (
+    BPPOConfig,
+    COMAConfig,
+    HAD3QNConfig,
+    HAPPOConfig,
+    HASACConfig,
+    MAACConfig,
+    MAPPOConfig,
+    QMIXConfig,
+    check_env,
+    load_policies,
+)
+from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
+from rllib_hetero.modules.stacked import stacked_forward
+from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
+from rllib_hetero.spaces import as_dtype, decoded, is_mixed, row_dtype
+from rllib_hetero.team import CRITIC
+
+PICTURED = ("picture", "grey", "frames", "heights", "mixed")
+
+
+def team(observations, actions, masked=(), **config):
+    agents = "abcdef"[: len(observations.split())]
+    return {
+        "observations": dict(zip(agents, observations.split(), strict=True)),
+        "actions": dict(zip(agents, actions.split(), strict=True)),
+        "masked": list(masked),
+    } | config
+
+
+def config_of(cls, env_config, *, model=None, steps=6, sharing=None, **training):
+    seen = {*env_config["observations"].values(), env_config.get("state")}
+    nets = {"conv_filters": [[4, 3, 3]], "conv_features": 8} if seen & {*PICTURED} else {}
+    return toys.small_config(
+        cls, KindsTeam, env_config, num_envs=2, steps=steps, sharing=sharing,
+        model=nets | (model or {}), **training,
+    )  # fmt: skip
+
+
+def off_policy(cls, env_config, *, model=None, **training):
+    nets = {"hidden_sizes": [16], "conv_filters": [[4, 3, 3]], "conv_features": 8} | (model or {})
+    config = (
+        cls()
+        .environment(KindsTeam, env_config=env_config)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=2, rollout_fragment_length=10)
+        .training(
+            train_batch_size_per_learner=8,
+            num_steps_sampled_before_learning_starts=0,
+            replay_buffer_config={"capacity": 100},
+            **training,
+        )
+        .rl_module(model_config=nets)
+        .debugging(seed=7)
+    )
+    config.validate()
+    return config
+
+
+def off_policy_update(config):
+    from rllib_hetero.algorithms.off_policy.replay_data import ReplayData
+
+    learner, runner = toys.make_learner(config), toys.make_runner(config)
+    fragments = toys.sample(runner, learner)
+    before = toys.all_weights(learner)
+    learner.update(
+        training_data=ReplayData(episodes=fragments, num_envs=2), num_updates=2, timesteps={}
+    )
+    return learner, fragments, before
+
+
+# Every kind of observation and of action at least once; masks; states; groups; memories.
+TEAMS = {
+    "numbers": (team("vector grid counts", "box plane scalar"), {}),
+    "choices": (
+        team("discrete multi binary", "whole shifted multi", "abc", state="numbers"),
+        {},
+    ),
+    "pictures": (team("picture grey frames", "binary discrete chosen", "c"), {}),
+    "parts": (
+        team("mixed numbers heights", "mixed moved mixed", "a", state="mixed"),
+        {"model": {"part_hidden_sizes": [8]}},
+    ),
+    "shared": (team("mixed mixed vector", "mixed mixed box"), {"sharing": {"eyes": ["a", "b"]}}),
+    "remembering": (
+        team("picture mixed", "mixed shifted", "b"),
+        {"model": {"recurrent": "gru", "critic_recurrent": "lstm", "max_seq_len": 3}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TEAMS)
+def test_what_is_shown_is_seen_and_what_is_drawn_is_done(case):
+    env_config, settings = TEAMS[case]
+    config = config_of(HAPPOConfig, env_config, **settings)
+    layout = config.layout
+    learner, runner = toys.make_learner(config), toys.make_runner(config)
+    (fragment,) = toys.sample(runner, learner)
+    for agent, (m, k) in layout.slot_of.items():
+        space, moves = layout.team.row_spaces[agent], layout.team.moves[agent]
+        rows = fragment.observations[m]
+        assert rows.dtype == row_dtype(space)
+        for e, env in enumerate(runner.env.envs):
+            seen = iter(x[agent] for x in env.log)
+            for t in range(len(rows)):
+                expected = next(seen)
+                row = decoded(space, rows[t, e, k, : space.shape[0]])
+                assert_alike(row, expected)
+                if fragment.truncated[t, e]:
+                    next(seen)  # the final one, followed by that of the reset
+                drawn = fragment.actions[m][t, e, k]
+                done = first_choices(env.action_spaces[agent], env.given[t][agent])
+                chosen = np.ravel(drawn)[: len(done)].astype(int).tolist()
+                assert chosen == done
+        if is_mixed(moves.flat):
+            assert fragment.actions[m].dtype == np.float32
+    before = toys.all_weights(learner)
+    toys.update(learner, [fragment])
+    after = toys.all_weights(learner)
+    assert all(torch.as_tensor(x).isfinite().all() for x in after.values())
+    stood = [name for name, x in before.items() if np.array_equal(x, after[name])]
+    # Everything learns, the encoders too.
+    assert not [name for name in stood if "normalizer" not in name[1]]
+
+
+def assert_alike(x, y):
+    if isinstance(x, dict):
+        for key in y:
+            assert_alike(x[key], y[key])
+    elif isinstance(x, tuple):
+        for part, other in zip(x, y, strict=True):
+            assert_alike(part, other)
+    else:
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["pictures", "numbers"])
+def test_rllibs_runner_is_the_oracle(case):
+    config = config_of(HAPPOConfig, TEAMS[case][0])
+    stock = config_of(HAPPOConfig, TEAMS[case][0])
+    stock.env_runners(env_runner_cls=MultiAgentEnvRunner)
+    stock.environment(disable_env_checking=True)
+    stock.validate()
+    runner = toys.make_runner(stock)
+    assert isinstance(runner, StockTeamEnvRunner)
+    learner = toys.make_learner(config)
+    for m, module in runner.module.items():
+        module.set_state(learner.module[m].get_state())
+    fragment = fragment_from_episodes(runner.sample(num_timesteps=12), stock.layout)
+    assert fragment.problem is None
+    for m, rows in fragment.observations.items():
+        assert rows.dtype == config.layout.row_dtype(m)
+        seen = torch.from_numpy(rows[fragment.valid])
+        modules = [learner.module[m]]
+        fast, _ = stacked_forward(modules, explore=True)(seen.flatten(0, 1)[None], None)
+        inputs = fragment.dist_inputs[m][fragment.valid].reshape(fast[0].shape)
+        allowed = inputs > -1e30  # what a mask has not taken out
+        np.testing.assert_allclose(fast[0].numpy()[allowed], inputs[allowed], rtol=1e-4, atol=1e-5)
+    toys.update(learner, [fragment])
+
+
+def test_a_fragment_of_pictures_is_as_large_as_the_pictures():
+    env_config = team("mixed picture", "discrete discrete", state="grey")
+    config = config_of(MAPPOConfig, env_config, steps=8)
+    learner, runner = toys.make_learner(config), toys.make_runner(config)
+    (fragment,) = toys.sample(runner, learner)
+    eye, gear, arm = 12 * 12 * 3, 3, 2 * 4
+    assert fragment.observations["a"].nbytes == 8 * 2 * (eye + gear + arm)
+    assert fragment.observations["b"].nbytes == 8 * 2 * 12 * 12 * 2
+    assert fragment.state.nbytes == 8 * 2 * 12 * 12
+    assert fragment.last_observations["b"].dtype == np.uint8
+    batch = toys.team_batch(learner, [fragment])
+    assert batch["a"][Columns.OBS].dtype == torch.uint8  # Numbers only within a network.
+
+
+def test_nan_among_bytes_is_found():
+    config = config_of(HAPPOConfig, team("mixed", "box"))
+    runner = toys.make_runner(config)
+    look = runner.env.envs[1]._look
+
+    def broken():
+        seen = look()
+        seen["a"]["arm"][1] = np.nan
+        return seen
+
+    runner.env.envs[1]._look = broken
+    assert "NaN or infinite observation for agent 'a', in step 0 of" in runner.sample()[0].problem
+
+
+def test_an_observation_of_another_kind_is_told():
+    config = config_of(HAPPOConfig, team("mixed", "box"))
+    runner = toys.make_runner(config)
+    env = runner.env.envs[0]
+    look = env._look
+    env._look = lambda: {"a": {k: x for k, x in look()["a"].items() if k != "eye"}}
+    assert "agent 'a' is not of its space Dict" in runner.sample()[0].problem
+
+
+@pytest.mark.parametrize(
+    ("cls", "observations", "actions", "masked"),
+    [
+        (HASACConfig, "mixed grey", "multi moved", "a"),
+        (HAD3QNConfig, "picture mixed", "shifted discrete", "ab"),
+        (QMIXConfig, "numbers picture", "discrete shifted", "b"),
+    ],
+)
+def test_off_policy_learners_take_them(cls, observations, actions, masked):
+    model = {"max_seq_len": 4} if cls is QMIXConfig else {}
+    config = off_policy(cls, team(observations, actions, masked), model=model)
+    learner, (fragment,), before = off_policy_update(config)
+    after = toys.all_weights(learner)
+    assert all(torch.as_tensor(x).isfinite().all() for x in after.values())
+    moved = {name for name, x in before.items() if not np.array_equal(x, after[name])}
+    assert {name[0] for name in moved} >= {"a", "b", CRITIC}
+    # Kept as bytes, and drawn as they were.
+    replay = learner.replay
+    batch = replay.take(np.arange(len(replay)))
+    assert replay._rows.tables["seen"].array.dtype == np.uint8
+    pair = batch.observations.items()
+    rows = {m: x[:, 0].numpy() for m, x in pair}
+    for m, x in rows.items():
+        assert x.dtype == config.layout.row_dtype(m)
+        given = fragment.observations[m][:, :, 0].swapaxes(0, 1)
+        np.testing.assert_array_equal(x, given.reshape(-1, x.shape[-1]))
+    joint = [as_dtype(rows[m], np.dtype(np.uint8)) for m in ("a", "b")]
+    np.testing.assert_array_equal(batch.state.numpy(), np.concatenate(joint, -1))
+
+
+def test_coma_takes_pictures():
+    config = config_of(COMAConfig, team("picture discrete", "discrete shifted"))
+    learner, runner = toys.make_learner(config), toys.make_runner(config)
+    toys.update(learner, toys.sample(runner, learner))
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_loaded_policies_act_as_the_runner_did(tmp_path):
+    env_config = team("mixed discrete frames mixed", "mixed chosen whole mixed", "bc")
+    config = config_of(HAPPOConfig, env_config, sharing={"eyes": ["a", "d"]})
+    algo = config.build_algo()
+    algo.train()
+    policies = load_policies(algo.save_to_path(str(tmp_path)))
+    runner = toys.make_runner(config)
+    for m, module in runner.module.items():
+        module.set_state(algo.get_module(m).get_state())
+    algo.stop()
+    env = runner.env.envs[0]
+    seen, look = [], env._look
+    env._look = lambda: seen.append(look()) or seen[-1]
+    runner.sample(num_timesteps=6, explore=False)
+    for observations, given in zip(seen, env.given, strict=False):
+        acted = policies.act(observations)
+        for agent, action in acted.items():
+            assert env.action_spaces[agent].contains(action)
+            assert_alike(action, given[agent])
+    unlike = team("mixed discrete frames grey", "mixed chosen whole mixed", "bc")
+    with pytest.raises(ValueError, match="observation shape of agent 'd'"):
+        config.copy(copy_frozen=False).evaluation(
+            evaluation_interval=1, evaluation_config={"env_config": unlike}
+        ).multi_agent(parameter_sharing="none").validate()
+
+
+def test_check_env_knows_them():
+    report = check_env(KindsTeam, team("mixed numbers", "mixed chosen", "ab", state="frames"))
+    assert report.ok, report
+    assert not [f for f in report.findings if f.severity == "warning"], report
+
+    class Halved(KindsTeam):
+        def _look(self):
+            seen = super()._look()
+            seen["a"] = seen["a"] | {"eye": seen["a"]["eye"] / 2}
+            return seen
+
+    report = check_env(Halved, team("mixed", "box"), seconds=5.0)
+    assert any("eye: it is float64" in f.seen for f in report.findings), report
+
+
+TOGETHER = team("vector", "mixed")
+REFUSED = {
+    "pictures for agents in sequence": (
+        lambda: config_of(BPPOConfig, team("picture", "box")),
+        r"agent 'a' sees pictures of bytes.*act in sequence.*supersuit\.dtype_v0",
+    ),
+    "no networks for pictures": (
+        lambda: off_policy(MAACConfig, team("heights", "discrete")),
+        r"MAAC has no networks for pictures, which are seen by a.*supersuit\.flatten_v0",
+    ),
+    "both, off policy": (
+        lambda: off_policy(HASACConfig, TOGETHER),
+        r"agent 'a': its actions are both choices and numbers.*HAPPO",
+    ),
+    "both, with RLlib's runner": (
+        lambda: (
+            config_of(HAPPOConfig, TOGETHER)
+            .env_runners(env_runner_cls=MultiAgentEnvRunner)
+            .validate()
+        ),
+        r"actions of \['a'\] are both choices and numbers.*env_runner_cls",
+    ),
+    "a mask of numbers": (
+        lambda: config_of(HAPPOConfig, team("picture", "moved", "a")),
+        r"agent 'a' has an action mask, but.*actions with choices",
+    ),
+    "convolutions without pictures": (
+        lambda: config_of(HAPPOConfig, TOGETHER, model={"conv_features": 32}),
+        r"`conv_features` is for pictures, and nobody sees any: remove it",
+    ),
+    "no convolutions": (
+        lambda: config_of(HAPPOConfig, team("grey", "box"), model={"conv_filters": [[16, 4]]}),
+        r"`conv_filters` is .*must be a list of \[channels, kernel, stride\]",
+    ),
+    "nothing left": (
+        lambda: config_of(
+            HAPPOConfig, team("grey", "box"), model={"conv_filters": [[4, 13, 2, "valid"]]}
+        ),
+        r"Nothing is left of a picture of shape \(12, 12\).*conv_filters",
+    ),
+    "no parts": (
+        lambda: config_of(HAPPOConfig, TOGETHER, model={"part_hidden_sizes": [8]}),
+        r"`part_hidden_sizes` is for Dict and Tuple observations, and there are none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused_with_what_mends_it(case):
+    make, message = REFUSED[case]
+    with pytest.raises(ValueError, match=rf"(?s){message}"):
+        make()
