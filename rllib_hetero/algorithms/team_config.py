@@ -546,6 +546,12 @@ class TeamConfig(AlgorithmConfig):
                 "QMIX), or wrap the environment so that it flattens them "
                 "(supersuit.flatten_v0(supersuit.dtype_v0(env, 'float32')))."
             )
+        if team.pictured and self.model_config.get("input_norm"):
+            self._value_error(
+                "`input_norm` keeps the statistics of vectors, and "
+                f"{', '.join(map(str, team.pictured))} see pictures, which have a scale of their "
+                "own: remove config.rl_module(model_config={'input_norm': True})."
+            )
         mixed = [a for a, m in team.moves.items() if is_mixed(m.flat)]
         if mixed and not fast:
             self._value_error(

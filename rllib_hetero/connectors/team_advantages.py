@@ -14,7 +14,10 @@ from torch import Tensor
 from rllib_hetero.connectors.critic_memory import CriticMemory
 from rllib_hetero.connectors.estimates import TeamEstimates
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE, critic_inputs
+from rllib_hetero.connectors.running_returns import RunningReturns
+from rllib_hetero.errors import TeamError
 from rllib_hetero.functional import moments, standardize
+from rllib_hetero.modules.input_norm import moments_of
 from rllib_hetero.modules.memory import state_size
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.runners.fragment import TeamFragment
@@ -41,6 +44,8 @@ class TeamAdvantages(ConnectorV2):
         lambda_: Trace decay of the estimator.
         standardize_advantages: Whether to standardise.
         max_seq_len: Most steps that a recurrent critic is trained through at once.
+        reward_scaling: Whether rewards are divided by the running deviation of discounted returns,
+            which the critic's `return_norm` keeps.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class TeamAdvantages(ConnectorV2):
         lambda_: float,
         standardize_advantages: bool = True,
         max_seq_len: int,
+        reward_scaling: bool = False,
     ) -> None:
         super().__init__(input_observation_space, input_action_space)
         self._layout = layout
@@ -60,6 +66,7 @@ class TeamAdvantages(ConnectorV2):
         self._lambda = lambda_
         self._standardize = standardize_advantages
         self._memory = CriticMemory(max_seq_len)
+        self._returns = RunningReturns(gamma) if reward_scaling else None
 
     @override(ConnectorV2)
     def __call__(
@@ -81,7 +88,8 @@ class TeamAdvantages(ConnectorV2):
                 predictions = predictions.unsqueeze(-1)
             values = critic.normalizer.denormalize(predictions).cpu()
         parts = values.split([len(data[Columns.OBS]), len(finals), len(lasts)])
-        estimates = self._estimates(episodes, *parts, device=device)
+        scale = self._reward_scale(critic, episodes)
+        estimates = self._estimates(episodes, *parts, scale=scale, device=device)
         advantages = estimates.advantages()
 
         data[ESTIMATES] = estimates
@@ -91,6 +99,21 @@ class TeamAdvantages(ConnectorV2):
             advantages = standardize_over_learners(advantages, who_is_alive(batch, self._layout))
         data[Columns.ADVANTAGES] = advantages
         return batch
+
+    def _reward_scale(self, critic: Any, fragments: list[TeamFragment]) -> float:
+        """What rewards are multiplied by, these fragments' returns included."""
+        if self._returns is None:
+            return 1.0
+        team, norm = self._layout.team, getattr(critic, "return_norm", None)
+        if norm is None:
+            raise TeamError(
+                "`reward_scaling` keeps its statistics in the default critic, and this one is "
+                f"{type(critic).__name__}: remove config.training(reward_scaling=True)."
+            )
+        returns = [self._returns.of(f, team.team_reward(f.rewards))[f.valid] for f in fragments]
+        rows = torch.from_numpy(np.concatenate(returns)).to(norm.mean.device)
+        norm.update(sum_over_learners(moments_of(rows[:, None], torch.ones_like(rows))))
+        return float(norm.affine()[1])
 
     def _outside_states(self, fragments: list[TeamFragment]) -> tuple[Tensor, Tensor]:
         """True final states (K, s) of cut episodes, and states (C, s) after each last row."""
@@ -107,6 +130,7 @@ class TeamAdvantages(ConnectorV2):
         final_values: Tensor,
         last_values: Tensor,
         *,
+        scale: float,
         device: torch.device,
     ) -> TeamEstimates:
         """The grid; values are those of rows (B, K), finals (F, K) and last states (C, K)."""
@@ -121,7 +145,7 @@ class TeamAdvantages(ConnectorV2):
             places.append((slice(0, f.valid.shape[0]), slice(column, column + f.num_envs)))
             column += f.num_envs
         for f, place in zip(fragments, places, strict=True):
-            rewards[place] = self._layout.team.team_reward(f.rewards)
+            rewards[place] = self._layout.team.team_reward(f.rewards) * scale
             cut[place] = f.terminated | f.truncated
             valid[place] = f.valid
         grid.swapaxes(0, 1)[valid.T] = values

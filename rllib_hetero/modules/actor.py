@@ -30,6 +30,8 @@ MODEL_DEFAULTS: dict[str, Any] = {
     "activation": "relu",
     # True, "all", "hidden" or False: where, see `mlp`.
     "layer_norm": True,
+    # Whether inputs come in units of their own running mean and deviation, see `RunningNorm`.
+    "input_norm": False,
     "actor_head_gain": 0.01,
     # HARL's bounded Gaussian: std = sigmoid(log_std / std_x) * std_y, 0.3655 at the start.
     "std_x": 1.0,

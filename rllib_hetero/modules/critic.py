@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
 from rllib_hetero.modules.encoders import body_for
+from rllib_hetero.modules.input_norm import RunningNorm
 from rllib_hetero.modules.memory import memory_from
 from rllib_hetero.modules.networks import linear
 from rllib_hetero.modules.value_norm import ValueNorm
@@ -42,6 +43,8 @@ class TeamCritic(TorchRLModule, ValueFunctionAPI):
             ValueNetwork(self.observation_space, model) for _ in range(count)
         )
         self.normalizer = ValueNorm()
+        # Moved with `reward_scaling` only.
+        self.return_norm = RunningNorm(1)
 
     @override(ValueFunctionAPI)
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:

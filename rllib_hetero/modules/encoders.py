@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from rllib_hetero.modules.input_norm import RunningNorm
 from rllib_hetero.modules.networks import ACTIVATIONS, gain_of, linear, mlp
 from rllib_hetero.spaces import Part, Rows, has_pictures
 from rllib_hetero.spaces.rows import take
@@ -254,7 +255,7 @@ def body_for(
     cut: int = 0,
     last_activation: str | None = None,
 ) -> nn.Sequential:
-    """The layers before a head: an encoder where rows need one, then an `mlp`.
+    """The layers before a head: running norm if asked for, an encoder where needed, an `mlp`.
 
     Args:
         space: Of the rows.
@@ -265,15 +266,18 @@ def body_for(
         last_activation: As of `mlp`.
     """
     encoder = encoder_for(space, model, orthogonal=orthogonal, cut=cut)
+    seen = space.shape[0] - cut
     layers = mlp(
-        space.shape[0] - cut if encoder is None else encoder.size,
+        seen if encoder is None else encoder.size,
         hidden_sizes,
         activation=model["activation"],
         layer_norm=model["layer_norm"],
         orthogonal=orthogonal,
         last_activation=last_activation,
     )
-    return layers if encoder is None else nn.Sequential(encoder, *layers)
+    before: list[nn.Module] = [RunningNorm(seen)] if model.get("input_norm") else []
+    before += [] if encoder is None else [encoder]
+    return nn.Sequential(*before, *layers) if before else layers
 
 
 class Encoded(nn.Module):

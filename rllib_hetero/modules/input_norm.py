@@ -69,6 +69,47 @@ class InputNorm(nn.Module):
         return f"{len(self.mean)}, limit={self.limit}"
 
 
+class RunningNorm(InputNorm):
+    """The same, by the mean and variance of all rows that were ever seen, each counted alike.
+
+    So do Baselines' running statistics, and so the order in which rows come does not matter: they
+    may be of any number of runners. Until the first update it is the identity.
+    """
+
+    rows: Tensor
+
+    def __init__(self, size: int, limit: float = 10.0) -> None:
+        super().__init__(size, limit)
+        del self.updates
+        self.register_buffer("rows", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, moments: Tensor) -> None:
+        """Adds rows to the statistics.
+
+        Args:
+            moments: As of `InputNorm.update`, in float64: squares of large numbers lie close
+                together.
+        """
+        count, sums, squares = moments.split([1, len(self.mean), len(self.mean)])
+        if count <= 0:
+            return
+        mean = sums / count
+        variance = (squares / count - mean.square()).clamp(min=0.0)
+        self.rows += count[0]
+        share = count / self.rows
+        old_mean, old_variance = self.mean.double(), self.variance.double()
+        between = share * (1.0 - share) * (mean - old_mean).square()
+        self.variance.copy_(torch.lerp(old_variance, variance, share) + between)
+        self.mean.copy_(torch.lerp(old_mean, mean, share))
+
+
+def running_norms(layers: nn.Module | None) -> list[RunningNorm]:
+    """Those among the layers of one network, or of several with the same input; none of None."""
+    parts = [] if layers is None else layers.modules()
+    return [part for part in parts if isinstance(part, RunningNorm)]
+
+
 def moments_of(x: Tensor, weights: Tensor) -> Tensor:
     """(1 + 2 d,) number of rows, sums and sums of squares, of rows (B, d) weighted by (B,)."""
     weighted = x * weights[:, None]

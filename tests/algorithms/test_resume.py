@@ -166,7 +166,10 @@ def assert_is_a_run(whole):
     ],
 )
 def test_resumed_run_is_the_uninterrupted_one(cls, how, training, tmp_path):
-    whole, resumed = whole_and_resumed(spread(cls, **training), tmp_path, how)
+    config = spread(cls, **training)
+    if how == "in_place":
+        config.rl_module(model_config={"hidden_sizes": [16, 16], "input_norm": True})
+    whole, resumed = whole_and_resumed(config, tmp_path, how)
     assert_is_a_run(whole)
     assert_resumed(whole, resumed)
 

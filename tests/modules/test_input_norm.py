@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_hetero.modules.input_norm import MOMENTUM, InputNorm, moments_of
+from rllib_hetero.modules.input_norm import MOMENTUM, InputNorm, RunningNorm, moments_of
 
 
 def test_it_starts_as_the_identity_and_comes_to_mean_0_and_deviation_1():
@@ -45,3 +45,23 @@ def test_old_statistics_move_by_the_momentum():
         norm.update(moments_of(torch.tensor([[1.0], [3.0]]), torch.ones(2)))
     norm.update(moments_of(torch.tensor([[12.0]]), torch.ones(1)))
     assert torch.allclose(norm.mean, torch.tensor([2.0 + MOMENTUM * 10.0]))
+
+
+def test_running_statistics_are_those_of_all_rows_in_any_order():
+    """Means far from 0, parts of unequal size, and rows that do not count."""
+    torch.manual_seed(2)
+    x = torch.randn(3000, 2) * torch.tensor([0.1, 50.0]) + torch.tensor([1000.0, -3.0])
+    weights = (torch.rand(3000) > 0.2).float()
+    kept = x[weights > 0].double()
+    for order in (slice(None), slice(None, None, -1)):
+        norm = RunningNorm(2)
+        assert torch.equal(norm(x[:1] / 1000.0), InputNorm(2)(x[:1] / 1000.0))
+        parts = [*zip(x.split([7, 2000, 993]), weights.split([7, 2000, 993]), strict=True)]
+        for rows, w in parts[order]:
+            norm.update(moments_of(rows.double(), w.double()))
+        assert norm.rows == len(kept)
+        assert torch.allclose(norm.mean, kept.mean(0).float(), rtol=1e-6)
+        assert torch.allclose(norm.variance, kept.var(0, correction=0).float(), rtol=1e-5)
+    before = norm.mean.clone()
+    norm.update(moments_of(x.double(), torch.zeros(3000).double()))
+    assert torch.equal(norm.mean, before)

@@ -27,7 +27,7 @@ from rllib_hetero.learners.on_policy.counterfactual import CounterfactualLearner
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
 from rllib_hetero.modules.counterfactual_critic import CounterfactualCritic
 
-_UNUSED = ("critic_recurrent", "action_projection")
+_UNUSED = ("critic_recurrent", "action_projection", "input_norm")
 
 
 class COMAConfig(OnPolicyConfig):
@@ -125,6 +125,11 @@ class COMAConfig(OnPolicyConfig):
             self._value_error(
                 f"`vf_clip_param` is {self.vf_clip_param!r}, but COMA's critic is held back by its "
                 "target network instead: leave it out of config.training(...)."
+            )
+        if self.reward_scaling:
+            self._value_error(
+                "COMA's critic takes rewards as they are: remove "
+                "config.training(reward_scaling=True)."
             )
         if self.overlap:
             self._value_error(

@@ -53,6 +53,7 @@ class OnPolicyConfig(TeamConfig):
         self.vf_huber_delta: float | None = 10.0
         self.value_norm = True
         self.standardize_advantages = True
+        self.reward_scaling = False
         self.overlap = False
 
     @override(TeamConfig)
@@ -68,6 +69,7 @@ class OnPolicyConfig(TeamConfig):
         vf_huber_delta: float | None = NotProvided,
         value_norm: bool = NotProvided,
         standardize_advantages: bool = NotProvided,
+        reward_scaling: bool = NotProvided,
         overlap: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -91,6 +93,8 @@ class OnPolicyConfig(TeamConfig):
             vf_huber_delta: Where the critic's loss turns from squared to absolute. None: squared.
             value_norm: Whether value targets are normalised by running statistics.
             standardize_advantages: Whether advantages are standardised, once per batch.
+            reward_scaling: Whether rewards are divided by the running standard deviation of
+                discounted returns before anything is made of them. Reported returns are not.
             overlap: Whether remote runners begin the next rollout as soon as the actors are
                 updated, while the critic is still fitted; the numbers stay the same. False:
                 sampling and updates take turns.
@@ -106,6 +110,7 @@ class OnPolicyConfig(TeamConfig):
             vf_huber_delta=vf_huber_delta,
             value_norm=value_norm,
             standardize_advantages=standardize_advantages,
+            reward_scaling=reward_scaling,
             overlap=overlap,
         )
 
@@ -190,5 +195,6 @@ class OnPolicyConfig(TeamConfig):
                 lambda_=self.lambda_,
                 standardize_advantages=self.standardize_advantages,
                 max_seq_len=self.max_seq_len,
+                reward_scaling=self.reward_scaling,
             ),
         ]

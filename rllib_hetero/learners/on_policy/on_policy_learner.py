@@ -45,6 +45,7 @@ from rllib_hetero.learners.on_policy.over_time import actor_outputs_over_time, c
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.units import Chunks, SingleRows
 from rllib_hetero.learners.schedules import scheduled
+from rllib_hetero.modules.input_norm import moments_of, running_norms
 from rllib_hetero.reductions import (
     sum_gradients,
     sum_over_learners,
@@ -117,8 +118,12 @@ class OnPolicyLearner(HalvedUpdate):
             batch: The team batch, see `FragmentsToTeamBatch` and `TeamAdvantages`.
         """
         yield from self.update_actors(batch)
+        # Not before: these were the statistics that the actors sampled with.
+        for m in self._layout.groups:
+            self._look(m, batch[m])
         yield ACTORS_DONE
         yield from self._update_critic(batch[CRITIC])
+        self._look(CRITIC, batch[CRITIC])
 
     def update_actors(self, batch: dict[ModuleID, Rows]) -> Iterator[Minibatch]:
         """Yields the minibatches of all actors' steps, in the algorithm's order.
@@ -165,6 +170,24 @@ class OnPolicyLearner(HalvedUpdate):
         fit = sum_over_learners(error_moments(old, targets, ones))
         self.notes.add(CRITIC, "vf_explained_var", variance_ratio(fit))
         self.notes.log(CRITIC)
+
+    @torch.no_grad()
+    def _look(self, module_id: ModuleID, rows: Rows) -> None:
+        """Moves the running statistics of a module's inputs, if it has any and is trained."""
+        module = self.module[module_id].unwrapped()
+        norms = running_norms(getattr(module, "networks" if module_id == CRITIC else "body", None))
+        if not norms or not (module_id == CRITIC or self.should_module_be_updated(module_id)):
+            return
+        seen = rows[Columns.OBS]
+        weights = torch.ones(seen.shape[:-1], device=seen.device)
+        if module_id != CRITIC:
+            seen, weights = module.without_context(seen), rows[ACTIVE].float()
+        # What the rows of those hold who are not there may be anything.
+        seen = torch.where(weights[..., None] > 0, seen, 0.0)
+        moments = moments_of(seen.flatten(0, -2).double(), weights.flatten().double())
+        moments = sum_over_learners(moments)
+        for norm in norms:
+            norm.update(moments)
 
     def _steps(
         self,
