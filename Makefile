@@ -57,6 +57,7 @@ format: $(SETUP)  ## let ruff mend and format
 
 bench: $(SETUP)  ## measure what the performance page claims
 	$(BIN)/python tests/benchmarks/ratios.py
+	$(BIN)/python tests/benchmarks/overlap.py
 	$(BIN)/python tests/benchmarks/off_policy.py
 	$(BIN)/python tests/benchmarks/replay.py
 	$(BIN)/python tests/benchmarks/consensus.py

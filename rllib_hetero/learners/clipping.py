@@ -42,7 +42,9 @@ def clip_gradients(
     if limit is None:
         return norm
     if by == "global_norm":
-        clip_grads_with_norm_(parameters, limit, norm)
+        # On a GPU, to look at the norm is to wait for it.
+        if norm.is_cuda or norm > limit:
+            clip_grads_with_norm_(parameters, limit, norm)
     elif by == "norm":
         for p in parameters:
             clip_grad_norm_(p, limit)

@@ -8,6 +8,7 @@ a time.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.restoring import RestoringLearner
 from rllib_hetero.reductions import copy_from_first_learner
 from rllib_hetero.team import CRITIC, Layout, ModuleID
+from rllib_hetero.threads import torch_threads
 
 
 class TeamLearner(RestoringLearner):
@@ -42,6 +44,7 @@ class TeamLearner(RestoringLearner):
         self._layout: Layout = self.config.layout
         self._dists = {m: self._layout.distribution(m) for m in self._layout.groups}
         self.notes = Notes(self.metrics)
+        self._parameters = {m: self.get_parameters(self.module[m]) for m in self.module}
         for module_id in sorted(self.module.keys()):
             module = self.module[module_id]
             copy_from_first_learner([*module.parameters(), *module.buffers()])
@@ -61,9 +64,29 @@ class TeamLearner(RestoringLearner):
             lr_or_lr_schedule=lr,
         )
 
+    @override(Learner)
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        with self.own_threads():
+            return super().update(*args, **kwargs)
+
+    def own_threads(self) -> AbstractContextManager[None]:
+        """Gives torch as many threads as Ray reserves CPUs for whoever holds this learner.
+
+        For an actor Ray has done so. Beside the driver, torch would take all cores of the
+        machine, also those that runners, trials and other users are at work on.
+        """
+        if self.config.num_learners > 0:
+            return nullcontext()
+        return torch_threads(max(1, int(self.config.num_cpus_for_main_process)))
+
+    def parameters_of(self, module_id: ModuleID) -> list[torch.nn.Parameter]:
+        """What a gradient moves of a module: modules of a team stay as they are built."""
+        return self._parameters[module_id]
+
     def make_optimizer(self, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """A module's optimiser; its learning rate is set by RLlib."""
-        return torch.optim.Adam(params, eps=self.config.adam_epsilon)
+        # Fused: a step is many small matrices, and their operator calls are a good part of it.
+        return torch.optim.Adam(params, eps=self.config.adam_epsilon, fused=True)
 
     # ---- gradients --------------------------------------------------------------------------
 

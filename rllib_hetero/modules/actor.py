@@ -14,6 +14,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import nn
+from typing_extensions import Self
 
 from rllib_hetero.functional import DiagGaussian, Mixed, distribution_for
 from rllib_hetero.functional.masks import mask_logits
@@ -127,6 +128,11 @@ class TeamActor(TorchRLModule):
         if self.std_logit is None:
             return None
         return torch.log(torch.sigmoid(self.std_logit / self._std_x) * self._std_y)
+
+    @override(TorchRLModule)
+    def train(self, mode: bool = True) -> Self:
+        # RLlib switches before every training pass, which walks over all parts.
+        return self if mode == self.training else super().train(mode)
 
     # For the stock env runner, which samples through RLlib's distribution classes.
     @override(TorchRLModule)

@@ -13,9 +13,9 @@ from rllib_hetero.errors import TeamDataError, TeamError
 from rllib_hetero.runners.env_creator import is_pettingzoo, make_env
 from rllib_hetero.runners.returned import check_is_team_env
 from rllib_hetero.runners.single_env import as_rows, observations_of
-from rllib_hetero.runners.threads import torch_threads
 from rllib_hetero.runners.vector_env import SyncVectorTeamEnv, VectorTeamEnv
 from rllib_hetero.team import AgentID
+from rllib_hetero.threads import torch_threads
 
 Act = Callable[[Mapping[AgentID, Any]], dict[AgentID, Any]]
 

@@ -51,9 +51,9 @@ from rllib_hetero.runners.problems import TellsProblems
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.reordered import ReorderedTeamEnv
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
-from rllib_hetero.runners.threads import torch_threads
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
 from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.threads import torch_threads
 
 PROGRESS = "team_progress"
 NUM_ENV_FAILURES_LIFETIME = "num_env_failures_lifetime"

@@ -98,11 +98,6 @@ class OffPolicyLearner(TeamLearner):
         """Without the targets', which no gradient moves."""
         return [p for p in module.parameters() if p.requires_grad]
 
-    @override(TeamLearner)
-    def make_optimizer(self, params: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        # Fused: a step is many small matrices, and their operator calls are a good part of it.
-        return torch.optim.Adam(params, eps=self.config.adam_epsilon, fused=True)
-
     # ---- the iteration ----------------------------------------------------------------------
 
     @override(Learner)

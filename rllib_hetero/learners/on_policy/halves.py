@@ -42,7 +42,10 @@ class HalvedUpdate(TeamLearner):
             The metrics; the number of the policies that runners can be given, if the critic is yet
             to be fitted.
         """
-        return self._begin(**kwargs) if actors_only else super().update(*args, **kwargs)
+        if not actors_only:
+            return super().update(*args, **kwargs)
+        with self.own_threads():
+            return self._begin(**kwargs)
 
     def _begin(self, *, training_data: Any, timesteps: dict[str, Any], **kwargs: Any) -> int:
         self.before_gradient_based_update(timesteps=timesteps)
@@ -57,7 +60,8 @@ class HalvedUpdate(TeamLearner):
 
     def finish_update(self) -> ResultDict:
         """Takes the steps that `update(actors_only=True)` has left; returns the metrics."""
-        self._walk(until=None)
+        with self.own_threads():
+            self._walk(until=None)
         for m, loss in self._last_losses.items():
             self.metrics.log_value((m, self.TOTAL_LOSS_KEY), loss, window=1)
         self.after_gradient_based_update(timesteps=self._timesteps)

@@ -234,20 +234,20 @@ class OnPolicyLearner(HalvedUpdate):
             return {}, {}, {}
         fwd_out = {m: self.forward(m, rows) for m, rows in batch.items()}
         losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
-        optimizers = [o for m in batch for _, o in self.get_optimizers_for_module(m)]
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for m in batch:
+            for p in self.parameters_of(m):
+                p.grad = None
         sum(losses.values()).backward()  # type: ignore[union-attr]
         for m in batch:
-            params = self.get_parameters(self.module[m])
+            params = self.parameters_of(m)
             sum_gradients(params)
             self.postprocess_gradients_for_module(
                 module_id=m,
                 config=self.config.get_config_for_module(m),
                 module_gradients_dict={p: p.grad for p in params if p.grad is not None},
             )
-        for optimizer in optimizers:
-            optimizer.step()
+            for _, optimizer in self.get_optimizers_for_module(m):
+                optimizer.step()
         for m, rows in batch.items():
             if rows[RECORD]:
                 self.notes.add(m, "loss", losses[m], over_learners="sum")
