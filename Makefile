@@ -14,7 +14,7 @@ SETUP := $(VENV)/.setup-done
 DOCS_SETUP := $(VENV)/.docs-setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test slow football lint types format bench scaling tables docs demo clean
+.PHONY: help setup test slow football lint types format bench scaling wheel tables docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -65,6 +65,9 @@ bench: $(SETUP)  ## measure what the performance page claims
 
 scaling: $(SETUP)  ## measure throughput by the number of env runners
 	$(BIN)/python tests/benchmarks/scaling.py
+
+wheel: $(SETUP)  ## build the wheel, and use it without the checkout
+	scripts/check_wheel.sh $(BIN)/python
 
 tables: $(SETUP)  ## renew the documentation's tables of algorithms and settings
 	$(BIN)/python -m rllib_hetero.reporting.algorithm_tables README.md docs/index.md docs/algorithms/*.md docs/reference/settings.md

@@ -48,6 +48,7 @@ from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 from rllib_hetero.learners.on_policy.trust_region import TrustRegionLearner
 from rllib_hetero.policies import TeamPolicies, load_policies
+from rllib_hetero.programs import export_programs
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv
 from rllib_hetero.team import Team
 
@@ -138,5 +139,6 @@ __all__ = [
     "VDNConfig",
     "VectorTeamEnv",
     "check_env",
+    "export_programs",
     "load_policies",
 ]

@@ -20,8 +20,8 @@ from rllib_hetero.runners.actions import action_transforms
 from rllib_hetero.runners.rows import row_of
 from rllib_hetero.spaces import Rows
 from rllib_hetero.spaces.moves import pick
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout
-from rllib_hetero.team_file import TEAM_FILE, read_team_file
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, ModuleID
+from rllib_hetero.team_file import TEAM_FILE, TeamFile, read_team_file
 
 FOLDER = "policies"
 
@@ -44,6 +44,17 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             `model_config` that is no plain data, a module's class is not this library's and
             `trusted` is False, its weights do not fit, or a file is not what this library writes.
     """
+    told, modules = read_policies(path, device=device, trusted=trusted)
+    limits = action_transforms(
+        told.layout, normalize=told.normalize_actions, clip=told.clip_actions
+    )
+    return TeamPolicies(told.layout, modules, limits, told.order, device)
+
+
+def read_policies(
+    path: str | Path, *, device: str, trusted: bool
+) -> tuple[TeamFile, dict[ModuleID, Any]]:
+    """What a checkpoint says of its policies, and their modules; see `load_policies`."""
     folder = Path(path) / FOLDER
     try:
         told = read_team_file(folder)
@@ -66,11 +77,7 @@ def load_policies(path: str | Path, *, device: str = "cpu", trusted: bool = Fals
             "is no plain data is not written. Algorithm.from_checkpoint restores it. Or train "
             "with texts, numbers, lists and dicts of them in config.rl_module(model_config=...)."
         )
-    modules = {m: load_module(folder, told, m, trusted).to(device).eval() for m in told.classes}
-    limits = action_transforms(
-        told.layout, normalize=told.normalize_actions, clip=told.clip_actions
-    )
-    return TeamPolicies(told.layout, modules, limits, told.order, device)
+    return told, {m: load_module(folder, told, m, trusted).to(device).eval() for m in told.classes}
 
 
 class TeamPolicies:

@@ -42,19 +42,22 @@ class TupleTeamEnv(MultiAgentEnv):
         reward_scheme: RewardScheme = "individual",
     ) -> None:
         super().__init__()
-        seen, acted = env.observation_space, env.action_space
+        seen: Any = env.observation_space
+        acted: Any = env.action_space
         if not (isinstance(seen, Tuple) and isinstance(acted, Tuple) and len(seen) == len(acted)):
             raise TeamError(
                 "TupleTeamEnv(env) takes an environment whose spaces are gymnasium Tuples, one "
                 f"entry for each agent; these are {seen} and {acted}."
             )
-        names = [f"agent_{i}" for i in range(len(seen))] if agents is None else list(agents)
+        names: list[AgentID] = [f"agent_{i}" for i in range(len(seen))]
+        if agents is not None:
+            names = list(agents)
         if len(names) != len(seen):
             raise TeamError(
                 f"TupleTeamEnv(env, agents=...) names {len(names)} agents; the environment has "
                 f"{len(seen)}."
             )
-        self.env = env
+        self.env: Any = env
         self.possible_agents: list[AgentID] = names
         self.agents: list[AgentID] = list(names)
         self.observation_spaces: dict[Any, gym.Space] = dict(zip(names, seen, strict=True))
@@ -83,11 +86,12 @@ class TupleTeamEnv(MultiAgentEnv):
         """
         actions = [action_dict[a] for a in self.agents]
         observations, rewards, terminated, truncated, _ = self.env.step(actions)
-        ends = bool(terminated), bool(truncated) and not terminated
+        flagged = (*self.agents, "__all__")
         return (
             self._by_agent(observations),
             {a: float(r) for a, r in zip(self.agents, rewards, strict=True)},
-            *(dict.fromkeys((*self.agents, "__all__"), end) for end in ends),
+            dict.fromkeys(flagged, bool(terminated)),
+            dict.fromkeys(flagged, bool(truncated) and not terminated),
             {a: {} for a in self.agents},
         )
 
