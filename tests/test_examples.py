@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), ROOT / "examples" / "own_drift.py"])
+SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), *(ROOT / "examples").glob("own_*.py")])
 NEEDS = {
     "bimanual": "envpool",
     "football": "gfootball_engine",
     "magent": "magent2",
     "mamujoco": "gymnasium_robotics",
     "mpe_": "mpe2",
-    "own_drift": "mpe2",
+    "own_": "mpe2",
     "smax": "jaxmarl",
 }
 

@@ -152,9 +152,7 @@ def _run(told: str, forward: Callable[[dict], Any], batch: dict[str, Any]) -> An
 def _entry(told: str, out: Any, key: str) -> Any:
     if not isinstance(out, dict) or key not in out:
         got = sorted(map(str, out)) if isinstance(out, dict) else type(out).__name__
-        raise TeamError(
-            f"{told} returns no {key!r}, but {got}: return {{Columns.{key.upper()}: ..}}"
-        )
+        raise TeamError(f"{told} returns no {key!r}, but {got}: return {{{key!r}: ...}}.")
     return out[key]
 
 
@@ -172,6 +170,6 @@ def _check_states(told: str, module: Any, out: dict[str, Any]) -> None:
     for name, state in module.get_initial_state().items():
         if name not in after:
             raise TeamError(
-                f"{told} returns no {name!r} in {Columns.STATE_OUT!r}, which get_initial_state() has."
+                f"{told} returns no {name!r} in {Columns.STATE_OUT!r}: get_initial_state() has it."
             )
         _check_shape(told, f"{Columns.STATE_OUT}.{name}", after[name], (_ROWS, len(state)))
