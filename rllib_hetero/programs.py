@@ -17,6 +17,7 @@ from rllib_hetero.functional.masks import mask_logits
 from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.plain import as_plain
 from rllib_hetero.policies import read_policies
+from rllib_hetero.spaces import Rows
 from rllib_hetero.team import AgentID
 from rllib_hetero.team_file import TeamFile
 
@@ -46,8 +47,9 @@ def export_programs(
 
     Raises:
         FileNotFoundError: As `load_policies`.
-        TeamError: As `load_policies`; and for agents that act in sequence, which have to be told
-            what others did.
+        TeamError: As `load_policies`; for agents that act in sequence, which have to be told what
+            others did; and where observations are no vectors, or actions no Box (k,), Discrete or
+            MultiDiscrete from 0.
     """
     told, modules = read_policies(checkpoint, device="cpu", trusted=trusted)
     layout = told.layout
@@ -55,6 +57,16 @@ def export_programs(
         raise TeamError(
             "Agents that act in sequence must be told each other's actions, which single programs "
             "are not: let them act with load_policies(path).act(observations)."
+        )
+    other = [
+        a
+        for a in layout.team.agents
+        if isinstance(layout.team.row_spaces[a], Rows) or not layout.team.moves[a].plain
+    ]
+    if other:
+        raise TeamError(
+            f"Programs take vectors, and give actions that are one array; those of {other} are of "
+            "other kinds: let them act with load_policies(path).act(observations)."
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +100,7 @@ class AgentPolicy(nn.Module):
         m, k = layout.slot_of[agent]
         self.module = module.requires_grad_(False)
         self._dist = layout.distribution(m)
-        self._size = layout.team.observation_spaces[agent].shape[0]
+        self._size = layout.team.row_spaces[agent].shape[0]
         self._masked = agent in layout.team.masked
         self._start = initial_state(module)
         # As `action_transform`, with the bounds as part of the program.

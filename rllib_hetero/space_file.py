@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from rllib_hetero.errors import TeamError
 
 _MOST_CHOICES = 1_000_000  # of an action
-_MOST_NUMBERS = 50_000_000  # of all spaces
+_MOST_NUMBERS = 20_000_000  # of all spaces
 _MOST_PARTS = 100_000  # of all spaces
 _DEEPEST = 20
 _NUMBERS = tuple(str(np.dtype(kind)) for kind in "efdbhilBHIL?")
@@ -85,7 +85,7 @@ def read_space(told: Any, room: Room, depth: int = 0) -> gym.Space:
     if kind == "MultiBinary":
         shape = _shape(told)
         room.take(math.prod(shape))
-        return MultiBinary(shape)
+        return MultiBinary(shape[0] if len(shape) == 1 else shape)
     _must(kind in ("Dict", "Tuple"), f"there is no kind of space {kind!r:.50}.")
     _must(depth < _DEEPEST, "a space is nested too deeply.")
     inner = told.get("spaces")
@@ -115,10 +115,11 @@ def _choices(n: Any) -> int:
 
 def _shape(told: dict[str, Any]) -> list[int]:
     shape = told.get("shape")
-    good = isinstance(shape, list) and len(shape) < 10
-    good = good and all(isinstance(n, int) and 0 <= n <= _MOST_NUMBERS for n in shape)
-    _must(good, f"a shape must be a list of numbers, got {shape!r:.50}.")
-    return shape  # type: ignore[return-value]
+    if not isinstance(shape, list) or len(shape) > 9:
+        raise TeamError(f"a shape must be a list of few numbers, got {shape!r:.50}.")
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in shape)
+    _must(whole and all(0 <= n <= _MOST_NUMBERS for n in shape), f"{shape!r:.50} is no shape.")
+    return shape
 
 
 def _multi_discrete(told: dict[str, Any], room: Room) -> MultiDiscrete:

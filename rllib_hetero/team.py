@@ -333,6 +333,13 @@ class Layout:
 
     def observation_space(self, module_id: ModuleID) -> Box:
         """The module's input space: the observation, the agent's index if any, the context."""
+        return self._observation_spaces[module_id]
+
+    @cached_property
+    def _observation_spaces(self) -> dict[ModuleID, Box]:
+        return {m: self._input_space(m) for m in self.groups}
+
+    def _input_space(self, module_id: ModuleID) -> Box:
         space = self.team.row_spaces[self.groups[module_id][0]]
         one_hot = self.index_size(module_id)
         if one_hot:

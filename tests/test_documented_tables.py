@@ -9,6 +9,7 @@ import pytest
 import rllib_hetero
 from rllib_hetero import ALGORITHMS
 from rllib_hetero.modules.actor import MODEL_DEFAULTS
+from rllib_hetero.modules.encoders import ENCODER_DEFAULTS
 from rllib_hetero.reporting.algorithm_tables import (
     algorithm_table,
     capability_table,
@@ -107,6 +108,9 @@ def test_documented_defaults_are_the_settings(name):
 
 def test_documented_networks_are_the_defaults():
     rows = dict(defaults_in(ROOT / "docs" / "getting-started.md"))
+    of_kinds = dict(defaults_in(ROOT / "docs" / "kinds.md"))
+    assert set(of_kinds) == set(ENCODER_DEFAULTS)
+    rows |= of_kinds
     assert set(rows) == set(MODEL_DEFAULTS) - {"action_projection"}  # On BPPO's page.
     for key, default in rows.items():
         assert MODEL_DEFAULTS[key] == ast.literal_eval(default), key

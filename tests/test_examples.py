@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), ROOT / "examples" / "own_drift.py"])
+SCRIPTS = sorted([*(ROOT / "tuned_examples").glob("*/*.py"), *(ROOT / "examples").glob("own_*.py")])
 SCRIPTS = [path for path in SCRIPTS if path.parent.name != "claims"]  # see reporting/test_claims.py
 NEEDS = {
     "bimanual": "envpool",
@@ -16,7 +16,7 @@ NEEDS = {
     "magent": "magent2",
     "mamujoco": "gymnasium_robotics",
     "mpe_": "mpe2",
-    "own_drift": "mpe2",
+    "own_": "mpe2",
     "smax": "jaxmarl",
 }
 

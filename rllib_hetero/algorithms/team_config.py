@@ -25,7 +25,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.arguments import check_arguments, check_evaluation_arguments
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.checkpoint import connectors_of
-from rllib_hetero.algorithms.evaluation import check_evaluation_team
+from rllib_hetero.algorithms.evaluation import check_evaluation_team, global_randomness_kept
 from rllib_hetero.algorithms.model_settings import check_encoder_keys, check_model_config
 from rllib_hetero.algorithms.setting_types import NumberOrSchedule
 from rllib_hetero.connectors.agent_index import AppendAgentIndex
@@ -33,6 +33,7 @@ from rllib_hetero.envs import ENVIRONMENTS, register_environments
 from rllib_hetero.errors import TeamError
 from rllib_hetero.learners.clipping import GRAD_CLIP_BY
 from rllib_hetero.modules.context import CONTEXT_SIZE
+from rllib_hetero.modules.own import check_actor, check_critic
 from rllib_hetero.runners.env_creator import make_env
 from rllib_hetero.runners.returned import check_is_team_env
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
@@ -74,6 +75,9 @@ class TeamConfig(AlgorithmConfig):
     """Every key of `model_config` that the default modules read, with its value."""
     policy_family: ClassVar[str] = "stochastic"
     """Which distributions lie over the modules' outputs; see `functional.POLICY_FAMILIES`."""
+
+    actor_attributes: ClassVar[tuple[str, ...]] = ()
+    """What learners ask of an actor, beyond its pass: a user's own must have it."""
 
     per_module: ClassVar[frozenset[str]] = frozenset(
         {"lr", "critic_lr", "grad_clip", "grad_clip_by"}
@@ -218,6 +222,8 @@ class TeamConfig(AlgorithmConfig):
             self._warn_of_wide_actions()
         self._validate_team_settings()
         super().validate()
+        if not self.in_evaluation:
+            self._validate_own_modules()
         # Shared by all learners, and part of the run's record even where no seed was given.
         if self.seed is not None:
             self.update_order_seed = self.seed
@@ -611,6 +617,27 @@ class TeamConfig(AlgorithmConfig):
                 "`action_projection` is for agents that act in sequence (BPPO, ARMAPPO): remove it "
                 "from config.rl_module(model_config={...})."
             )
+
+    def _validate_own_modules(self) -> None:
+        """Modules of the user's own do what is asked of modules."""
+        if self._rl_module_spec is None:
+            return
+        own = {
+            m: spec
+            for m, spec in self.get_multi_rl_module_spec().rl_module_specs.items()
+            if spec.module_class.__module__.split(".")[0] != "rllib_hetero"
+        }
+        with global_randomness_kept():
+            for m, spec in own.items():
+                if m != CRITIC:
+                    check_actor(spec.build(), m, self.layout, attributes=self.actor_attributes)
+                    continue
+                if not spec.learner_only:
+                    self._value_error(
+                        "The critic's RLModuleSpec needs `learner_only=True`: runners have none."
+                    )
+                default = self.get_critic_spec().module_class
+                check_critic(spec.build(), m, self.layout, default=default)
 
     @property
     def max_seq_len(self) -> int:

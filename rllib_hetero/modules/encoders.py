@@ -171,7 +171,8 @@ class RowEncoder(nn.Module):
         )
         self.size = sum(parts[i].size for i in self._as_they_are)
         for encoder, indices in zip(self.encoders, self._alike, strict=True):
-            self.size += int(encoder.size) * len(indices)
+            size: Any = encoder.size
+            self.size += size * len(indices)
         pictures = sum(part.picture for part in parts)
         self._most_rows = max(1, _MOST_PICTURES // max(1, pictures))
 

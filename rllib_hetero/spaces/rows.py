@@ -231,8 +231,12 @@ def as_dtype(rows: Array, dtype: np.dtype) -> Array:
         dtype: The one that is wanted.
     """
     if isinstance(rows, Tensor):
-        wanted = torch.uint8 if dtype == _BYTE else torch.float32
-        return rows if rows.dtype == wanted else rows.contiguous().view(wanted)
+        if (rows.dtype == torch.uint8) == (dtype == _BYTE):
+            return rows
+        if dtype == _BYTE:
+            return rows.contiguous().view(torch.uint8)
+        # A copy: a part of a row seldom lies where a float32 may.
+        return rows.clone(memory_format=torch.contiguous_format).view(torch.float32)
     return rows if rows.dtype == dtype else np.ascontiguousarray(rows).view(dtype)
 
 

@@ -9,6 +9,7 @@ from ray.rllib.core import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from rllib_hetero import (
+    HAPPO,
     BPPOConfig,
     COMAConfig,
     HAD3QNConfig,
@@ -247,7 +248,16 @@ def test_loaded_policies_act_as_the_runner_did(tmp_path):
     config = config_of(HAPPOConfig, env_config, sharing={"eyes": ["a", "d"]})
     algo = config.build_algo()
     algo.train()
-    policies = load_policies(algo.save_to_path(str(tmp_path)))
+    path = algo.save_to_path(str(tmp_path))
+    policies = load_policies(path)
+    restored = HAPPO.from_checkpoint(path)
+    for m in config.layout.groups:
+        before, after = (a.get_module(m).state_dict() for a in (algo, restored))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(x, after[name]) for name, x in before.items())
+        assert restored.get_module(m).observation_space == config.layout.observation_space(m)
+    restored.train()
+    restored.stop()
     runner = toys.make_runner(config)
     for m, module in runner.module.items():
         module.set_state(algo.get_module(m).get_state())

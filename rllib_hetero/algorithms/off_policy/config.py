@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
@@ -34,6 +34,8 @@ class OffPolicyConfig(TeamConfig):
     updates that are due. How many that are follows from the sampled steps alone
     (`training_intensity`), not from the number of environments or runners.
     """
+
+    actor_attributes: ClassVar[tuple[str, ...]] = ("exploration",)
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)

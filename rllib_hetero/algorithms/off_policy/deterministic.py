@@ -24,6 +24,7 @@ class DeterministicConfig(ActorCriticConfig):
     """
 
     policy_family = "deterministic"
+    actor_attributes = ("exploration", "forward_target", "target_pairs")
     model_defaults = Q_CRITIC_DEFAULTS | DETERMINISTIC_DEFAULTS
 
     def __init__(self, algo_class: type | None = None) -> None:

@@ -18,6 +18,7 @@ class GreedyConfig(OffPolicyConfig):
     """Settings of agents with Discrete actions that take the one they value most, or explore."""
 
     policy_family = "greedy"
+    actor_attributes = ("exploration", "forward_target", "target_pairs")
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)

@@ -67,6 +67,7 @@ class MAACConfig(OffPolicyConfig):
     )
 
     policy_family = "categorical"
+    actor_attributes = ("exploration", "forward_target", "target_pairs", "input_norm")
     model_defaults = ATTENTION_DEFAULTS | CATEGORICAL_DEFAULTS
 
     def __init__(self, algo_class: type | None = None) -> None:
