@@ -379,10 +379,11 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     ) -> dict[AgentID, np.ndarray]:
         # Copies: environments may write into what they are given.
         drawn = {m: x[t].copy() for m, x in recorder.actions.items()}
-        actions = {agent: drawn[m][:, k] for agent, (m, k) in self._layout.slot_of.items()}
-        if as_they_are:
-            return actions
-        return {agent: self._transforms[agent](x) for agent, x in actions.items()}
+        if not as_they_are:
+            # Once for all agents of a module: their spaces are equal.
+            of_module = {m: self._transforms[a[0]] for m, a in self._layout.groups.items()}
+            drawn = {m: of_module[m](x) for m, x in drawn.items()}
+        return {agent: drawn[m][:, k] for agent, (m, k) in self._layout.slot_of.items()}
 
     def _record(self, recorder: Recorder, t: int, outcome: Outcome, quota: np.ndarray) -> None:
         recorder.rewards[t] = outcome.rewards
