@@ -44,9 +44,10 @@ class TeamLearner(RestoringLearner):
         self._layout: Layout = self.config.layout
         self._dists = {m: self._layout.distribution(m) for m in self._layout.groups}
         self.notes = Notes(self.metrics)
-        self._parameters = {m: self.get_parameters(self.module[m]) for m in self.module}
+        self._parameters = {}
         for module_id in sorted(self.module.keys()):
             module = self.module[module_id]
+            self._parameters[module_id] = self.get_parameters(module)
             copy_from_first_learner([*module.parameters(), *module.buffers()])
 
     @override(TorchLearner)

@@ -383,9 +383,11 @@ class TeamEnvRunner(TellsProblems, MultiAgentEnvRunner):
     ) -> dict[AgentID, Any]:
         # Copies: environments may write into what they are given.
         drawn = {m: x[t].copy() for m, x in recorder.actions.items()}
-        actions = {agent: drawn[m][:, k] for agent, (m, k) in self._layout.slot_of.items()}
         if not as_they_are:
-            actions = {agent: self._transforms[agent](x) for agent, x in actions.items()}
+            # Once for all agents of a module: their spaces are equal.
+            of_module = {m: self._transforms[a[0]] for m, a in self._layout.groups.items()}
+            drawn = {m: of_module[m](x) for m, x in drawn.items()}
+        actions = {agent: drawn[m][:, k] for agent, (m, k) in self._layout.slot_of.items()}
         for agent in self._translated:
             actions[agent] = self._layout.team.moves[agent].decode(actions[agent])
         return actions

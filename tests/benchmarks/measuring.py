@@ -19,17 +19,21 @@ from rllib_hetero import Outcome, Team, VectorTeamEnv
 class RandomTeam(VectorTeamEnv):
     """A batched environment of n agents with random observations and rewards.
 
-    Keys of its config: `num_agents`, `num_envs`, `observed` (features of an observation; 18) and
-    `acted` (components of an action; 5).
+    Keys of its config: `num_agents`, `num_envs`, `observed` (features of an observation; 18),
+    `acted` (components of an action; 5), and `unlike` (each agent sees one feature more than the
+    one before).
     """
 
     def __init__(self, config: dict) -> None:
         names = tuple(f"agent_{i:02d}" for i in range(config["num_agents"]))
-        self._observed, acted = config.get("observed", 18), config.get("acted", 5)
-        seen = Box(-np.inf, np.inf, (self._observed,), np.float32)
+        observed, acted = config.get("observed", 18), config.get("acted", 5)
+        more = 1 if config.get("unlike") else 0
+        self._sizes = {a: observed + more * i for i, a in enumerate(names)}
         self.team = Team(
             agents=names,
-            observation_spaces=dict.fromkeys(names, seen),
+            observation_spaces={
+                a: Box(-np.inf, np.inf, (size,), np.float32) for a, size in self._sizes.items()
+            },
             action_spaces=dict.fromkeys(names, Box(-1.0, 1.0, (acted,), np.float32)),
         )
         self.num_envs = config["num_envs"]
@@ -42,8 +46,8 @@ class RandomTeam(VectorTeamEnv):
 
     def reset(self, envs: Any, seeds: Any) -> None:
         self.observations = {
-            a: self._rng.standard_normal((self.num_envs, self._observed), np.float32)
-            for a in self.team.agents
+            a: self._rng.standard_normal((self.num_envs, size), np.float32)
+            for a, size in self._sizes.items()
         }
 
     def step(self, actions: dict) -> Outcome:

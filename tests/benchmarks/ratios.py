@@ -17,9 +17,11 @@ median of those; absolute times of one machine say little about another.
 (f) HAPPO's update by number of agents, over that for two: linear growth is n / 2.
 (g) whole iterations of teams that act in sequence over HAPPO's, HalfCheetah 6x1, with the
     settings of BPPO's paper.
+(h) sampling and the update of large teams over those of an eighth of them: 256 agents that share a
+    module, updated at once, and 64 unlike ones, one after another. Linear growth is 8.
 
 What misses its bar is profiled. Options: --rounds N, --threads N (of torch; 1), and any of the
-letters a to g. All but (b) is measured in CPU time of this process: a machine is seldom quiet.
+letters a to h. All but (b) is measured in CPU time of this process: a machine is seldom quiet.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("letters", nargs="*", default=list("abcdefg"))
+    parser.add_argument("letters", nargs="*", default=list("abcdefgh"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -80,6 +82,7 @@ def main() -> None:
             "e": algorithms,
             "f": growth,
             "g": in_sequence,
+            "h": many_agents,
         }[letter](args.rounds)
 
 
@@ -374,26 +377,35 @@ def growth(rounds: int) -> None:
 
 
 def _learner_update(config: Any, num_agents: int) -> Callable[[], Any]:
+    return _sample_and_update(config, {"num_agents": num_agents}, steps=4000)[1]
+
+
+def _sample_and_update(config: Any, env_config: dict, *, steps: int) -> tuple[Callable, Callable]:
+    """Sampling a batch of so many steps, and five epochs on one."""
     config = (
-        config.environment(RandomTeam, env_config={"num_agents": num_agents})
+        config.environment(RandomTeam, env_config=env_config)
         .env_runners(num_env_runners=0, num_envs_per_env_runner=20)
         .resources(num_cpus_for_main_process=torch.get_num_threads())
         .debugging(seed=0)
     )
     config.validate()
     runner = TeamEnvRunner(config=config, worker_index=0)
-    fragments = runner.sample(num_timesteps=4000)
+    fragments = runner.sample(num_timesteps=steps)
     learner = config.learner_class(config=config, module_spec=config.get_multi_rl_module_spec())
     learner.build()
 
-    def run() -> None:
+    def sample() -> None:
+        runner.sample(num_timesteps=steps)
+        runner.get_metrics()
+
+    def update() -> None:
         learner.update(
             training_data=TeamTrainingData(episodes=fragments),
-            timesteps={"num_env_steps_sampled_lifetime": 4000},
+            timesteps={"num_env_steps_sampled_lifetime": steps},
             num_epochs=5,
         )
 
-    return run
+    return sample, update
 
 
 def _bare_update(num_agents: int) -> Callable[[], None]:
@@ -474,6 +486,30 @@ def _iteration(config: Any) -> Callable[[], Any]:
         .debugging(seed=0)
     )
     return config.build_algo().train
+
+
+# ---- (h) ------------------------------------------------------------------------------------
+
+
+def many_agents(rounds: int) -> None:
+    def shared() -> Any:
+        return MAPPOConfig().multi_agent(parameter_sharing="full", agent_index=False)
+
+    def unlike() -> Any:
+        # On noise the product of 63 ratios would be past all numbers at larger steps.
+        return HAPPOConfig().training(lr=1e-6)
+
+    for name, config, num_agents, env_config in (
+        ("256 agents of one module", shared, 256, {}),
+        ("64 unlike agents", unlike, 64, {"unlike": True}),
+    ):
+        large, small = (
+            _sample_and_update(config(), {"num_agents": n, **env_config}, steps=400)
+            for n in (num_agents, num_agents // 8)
+        )
+        for what, a, b in zip(("sampling", "update"), large, small, strict=True):
+            ratio = ratios_of(a, b, rounds, clock=time.process_time)
+            report(f"(h) {what} / that of an eighth, {name}", ratio, None, a)
 
 
 if __name__ == "__main__":
