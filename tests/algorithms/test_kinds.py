@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from gymnasium.spaces import Box, Dict, Discrete
 from kinds_toys import KindsTeam, first_choices
 from ray.rllib.core import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
@@ -17,14 +18,20 @@ from rllib_hetero import (
     HASACConfig,
     MAACConfig,
     MAPPOConfig,
+    Outcome,
     QMIXConfig,
+    Team,
+    VectorTeamEnv,
     check_env,
     load_policies,
 )
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.modules.stacked import stacked_forward
+from rllib_hetero.replay import JointReplay, bytes_needed
+from rllib_hetero.runners.single_env import SingleTeamEnv
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
-from rllib_hetero.spaces import as_dtype, decoded, is_mixed, row_dtype
+from rllib_hetero.spaces import as_dtype, decoded, encoded, is_mixed, row_dtype
+from rllib_hetero.spaces.moves import pick
 from rllib_hetero.team import CRITIC
 
 PICTURED = ("picture", "grey", "frames", "heights", "mixed")
@@ -79,30 +86,38 @@ def off_policy_update(config):
     return learner, fragments, before
 
 
-# Every kind of observation and of action at least once; masks; states; groups; memories.
+# Every kind of observation and of action at least once; masks; states; groups; memories; turns.
 TEAMS = {
-    "numbers": (team("vector grid counts", "box plane scalar"), {}),
+    "numbers": (HAPPOConfig, team("vector grid counts", "box plane scalar"), {}),
     "choices": (
+        HAPPOConfig,
         team("discrete multi binary", "whole shifted multi", "abc", state="numbers"),
         {},
     ),
-    "pictures": (team("picture grey frames", "binary discrete chosen", "c"), {}),
+    "pictures": (HAPPOConfig, team("picture grey frames", "binary discrete chosen", "c"), {}),
     "parts": (
+        HAPPOConfig,
         team("mixed numbers heights", "mixed moved mixed", "a", state="mixed"),
         {"model": {"part_hidden_sizes": [8]}},
     ),
-    "shared": (team("mixed mixed vector", "mixed mixed box"), {"sharing": {"eyes": ["a", "b"]}}),
+    "shared": (
+        MAPPOConfig,
+        team("mixed mixed vector", "mixed mixed box"),
+        {"sharing": {"eyes": ["a", "b"]}},
+    ),
     "remembering": (
+        HAPPOConfig,
         team("picture mixed", "mixed shifted", "b"),
         {"model": {"recurrent": "gru", "critic_recurrent": "lstm", "max_seq_len": 3}},
     ),
+    "in sequence": (BPPOConfig, team("heights numbers", "mixed shifted", "a"), {}),
 }
 
 
 @pytest.mark.parametrize("case", TEAMS)
 def test_what_is_shown_is_seen_and_what_is_drawn_is_done(case):
-    env_config, settings = TEAMS[case]
-    config = config_of(HAPPOConfig, env_config, **settings)
+    cls, env_config, settings = TEAMS[case]
+    config = config_of(cls, env_config, **settings)
     layout = config.layout
     learner, runner = toys.make_learner(config), toys.make_runner(config)
     (fragment,) = toys.sample(runner, learner)
@@ -129,8 +144,8 @@ def test_what_is_shown_is_seen_and_what_is_drawn_is_done(case):
     after = toys.all_weights(learner)
     assert all(torch.as_tensor(x).isfinite().all() for x in after.values())
     stood = [name for name, x in before.items() if np.array_equal(x, after[name])]
-    # Everything learns, the encoders too.
-    assert not [name for name in stood if "normalizer" not in name[1]]
+    # Everything learns, the encoders too; who acts first is told nothing.
+    assert not [n for m, n in stood if "normalizer" not in n and not (m == "a" and "context" in n)]
 
 
 def assert_alike(x, y):
@@ -146,8 +161,8 @@ def assert_alike(x, y):
 
 @pytest.mark.parametrize("case", ["pictures", "numbers"])
 def test_rllibs_runner_is_the_oracle(case):
-    config = config_of(HAPPOConfig, TEAMS[case][0])
-    stock = config_of(HAPPOConfig, TEAMS[case][0])
+    config = config_of(*TEAMS[case][:2])
+    stock = config_of(*TEAMS[case][:2])
     stock.env_runners(env_runner_cls=MultiAgentEnvRunner)
     stock.environment(disable_env_checking=True)
     stock.validate()
@@ -214,7 +229,7 @@ def test_an_observation_of_another_kind_is_told():
         (QMIXConfig, "numbers picture", "discrete shifted", "b"),
     ],
 )
-def test_off_policy_learners_take_them(cls, observations, actions, masked):
+def test_off_policy_learners_take_them(cls, observations, actions, masked, tmp_path):
     model = {"max_seq_len": 4} if cls is QMIXConfig else {}
     config = off_policy(cls, team(observations, actions, masked), model=model)
     learner, (fragment,), before = off_policy_update(config)
@@ -232,6 +247,14 @@ def test_off_policy_learners_take_them(cls, observations, actions, masked):
         assert x.dtype == config.layout.row_dtype(m)
         given = fragment.observations[m][:, :, 0].swapaxes(0, 1)
         np.testing.assert_array_equal(x, given.reshape(-1, x.shape[-1]))
+    replay.save(tmp_path / "rows")
+    settings = {"sequence_length": model["max_seq_len"]} if model else {}
+    read = JointReplay(config.layout, capacity=100, num_columns=2, **settings)
+    assert read.nbytes == bytes_needed(config.layout, 100, 2, **settings)
+    read.restore(tmp_path / "rows")
+    again = read.take(np.arange(len(read)))
+    for m, x in batch.observations.items():
+        assert torch.equal(again.observations[m], x)
     joint = [as_dtype(rows[m], np.dtype(np.uint8)) for m in ("a", "b")]
     np.testing.assert_array_equal(batch.state.numpy(), np.concatenate(joint, -1))
 
@@ -271,6 +294,10 @@ def test_loaded_policies_act_as_the_runner_did(tmp_path):
         for agent, action in acted.items():
             assert env.action_spaces[agent].contains(action)
             assert_alike(action, given[agent])
+    eyes = np.stack([encoded(policies.layout.team.row_spaces["a"], x["a"]) for x in seen[:3]])
+    together = policies.act_batch(["a"] * 3, eyes)
+    for i, observations in enumerate(seen[:3]):
+        assert_alike(pick(together, i), policies.act({"a": observations["a"]})["a"])
     unlike = team("mixed discrete frames grey", "mixed chosen whole mixed", "bc")
     with pytest.raises(ValueError, match="observation shape of agent 'd'"):
         config.copy(copy_frozen=False).evaluation(
@@ -291,6 +318,59 @@ def test_check_env_knows_them():
 
     report = check_env(Halved, team("mixed", "box"), seconds=5.0)
     assert any("eye: it is float64" in f.seen for f in report.findings), report
+
+
+class Batch(VectorTeamEnv):
+    """Batched by nature: one agent sees a picture and counts, and lifts and turns."""
+
+    def __init__(self, env_config):
+        n = self.num_envs = env_config.get("num_envs", 1)
+        seen = Dict({"eye": Box(0, 255, (4, 4, 3), np.uint8), "count": Discrete(3, start=1)})
+        done = Dict({"lift": Discrete(2, start=1), "turn": Box(-1, 1, (1, 1), np.float32)})
+        self.team = Team(("a",), {"a": seen}, {"a": done}, state_space=Discrete(2))
+        self.observations = {"a": np.zeros((n, 4 * 4 * 3 + 3), np.uint8)}
+        self.state = np.zeros((n, 2), np.float32)
+        self.active = np.ones((n, 1), bool)
+        self.infos = [{} for _ in range(n)]
+        self.t = np.zeros(n, int)
+
+    def reset(self, envs, seeds):
+        self.t[envs] = 0
+        self._observe()
+
+    def step(self, actions):
+        lift, turn = actions["a"]["lift"], actions["a"]["turn"]
+        assert lift.shape == (self.num_envs,) and turn.shape == (self.num_envs, 1, 1)
+        assert set(lift.tolist()) <= {1, 2}
+        self.t += 1
+        self._observe()
+        never = np.zeros(self.num_envs, bool)
+        reward = (lift * turn[:, 0, 0])[:, None].astype(np.float32)
+        return Outcome(reward, never, self.t == 4, never.copy())
+
+    def _observe(self):
+        rows = self.observations["a"]
+        rows[:] = 0
+        # Pictures are a part of the rows, in the order of the Dict's keys.
+        rows[:, :3] = np.arange(3) == (self.t % 3)[:, None]
+        rows[:, 3] = 10 * self.t
+        self.state[:] = np.arange(2) == (self.t % 2)[:, None]
+
+
+def test_what_is_batched_by_nature_holds_rows():
+    report = check_env(Batch, seconds=5.0)
+    assert report.ok, report
+    config = toys.small_config(
+        HAPPOConfig, Batch, num_envs=2, steps=6, model={"conv_filters": [[4, 3, 3]]}
+    )
+    learner, runner = toys.make_learner(config), toys.make_runner(config)
+    toys.update(learner, toys.sample(runner, learner))
+    env = SingleTeamEnv(Batch({}))
+    observation, _ = env.reset()
+    assert env.observation_spaces["a"].contains(observation["a"])
+    observation, *_ = env.step({"a": env.action_spaces["a"].sample()})
+    assert observation["a"]["count"] == 2 and observation["a"]["eye"][0, 0, 0] == 10
+    assert env.state() == 1
 
 
 TOGETHER = team("vector", "mixed")
