@@ -22,13 +22,16 @@ from rllib_hetero.modules.value_norm import ValueNorm
 
 NUM_CRITICS = "num_critics"
 """Key of the critic's `model_config`: 1, or the number of agents."""
+RETURN_NORM = "return_norm"
+"""Key of the critic's `model_config`: whether it keeps the scale of returns, see `return_norm`."""
 
 
 class TeamCritic(TorchRLModule, ValueFunctionAPI):
     """V(s) of the team's return. Only the learner has it; runners carry actors alone.
 
     The networks work on normalised values; `compute_values` gives that scale, and `normalizer`
-    goes between it and returns. With `value_norm=False` the normaliser stays the identity.
+    goes between it and returns. With `value_norm=False` the normaliser stays the identity. With
+    `reward_scaling`, `return_norm` keeps the deviation of discounted returns.
 
     Feed-forward, states (B, s) give values (B,). Recurrent (`critic_recurrent`), sequences
     (N, L, s) and `Columns.STATE_IN` (N, S) give values (N, L). With `num_critics` = n > 1 there
@@ -43,8 +46,7 @@ class TeamCritic(TorchRLModule, ValueFunctionAPI):
             ValueNetwork(self.observation_space, model) for _ in range(count)
         )
         self.normalizer = ValueNorm()
-        # Moved with `reward_scaling` only.
-        self.return_norm = RunningNorm(1)
+        self.return_norm = RunningNorm(1) if model.get(RETURN_NORM) else None
 
     @override(ValueFunctionAPI)
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> Tensor:

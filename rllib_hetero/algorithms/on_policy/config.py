@@ -18,7 +18,7 @@ from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import TeamAdvantages
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
-from rllib_hetero.modules.critic import TeamCritic
+from rllib_hetero.modules.critic import RETURN_NORM, TeamCritic
 
 
 class OnPolicyConfig(TeamConfig):
@@ -167,7 +167,7 @@ class OnPolicyConfig(TeamConfig):
             # RLlib asks every module for an action space; a critic has no actions.
             action_space=gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
             learner_only=True,
-            model_config=self.model_config,
+            model_config=self.model_config | ({RETURN_NORM: True} if self.reward_scaling else {}),
         )
 
     @override(AlgorithmConfig)
