@@ -1,6 +1,6 @@
 """Spaces of every kind, as the flat arrays that runners, replay and networks work on.
 
-`rows`: observations and states. `moves`: actions. Nothing here imports Ray or torch modules.
+`rows`: observations and states. `moves`: actions. Nothing here imports Ray.
 """
 
 from rllib_hetero.spaces.moves import Moves, is_mixed
