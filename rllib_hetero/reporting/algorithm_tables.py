@@ -46,12 +46,14 @@ def capability_table(name: str) -> str:
     """What one algorithm can be used with, as Markdown."""
     c = capabilities_of(name)
     spaces = {
-        "Box": "Box actions, shape (k,)",
+        "Box": "Box actions",
         "Discrete": "Discrete actions",
-        "MultiDiscrete": "MultiDiscrete actions",
+        "MultiDiscrete": "MultiDiscrete and MultiBinary actions",
     }
     answers = {
         **{text: space in c.actions for space, text in spaces.items()},
+        "actions that are both choices and numbers": c.family == "on-policy"
+        and {"Box", "Discrete"} <= set(c.actions),
         "agents with unequal observation and action spaces, without padding": c.unequal_spaces,
         "action masks": c.action_masks,
         "recurrent policies and critics": c.recurrent,
@@ -60,7 +62,8 @@ def capability_table(name: str) -> str:
         "parameter sharing": c.parameter_sharing,
         "several learners": c.several_learners,
         "decentralised execution without communication": not c.autoregressive,
-        "image or Dict observations": False,
+        "Dict, Tuple and discrete observations": True,
+        "pictures of bytes in observations": c.pictures and not c.autoregressive,
         "agents that act in turns": False,
     }
     rows = ["| | |", "|---|---|"]
