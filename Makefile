@@ -14,7 +14,7 @@ SETUP := $(VENV)/.setup-done
 DOCS_SETUP := $(VENV)/.docs-setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test slow football lint types format bench scaling wheel tables docs demo clean
+.PHONY: help setup test slow football lint types format bench scaling wheel tables tutorials docs demo clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,7 +27,7 @@ $(BIN)/python:
 # torch first: requirements/test.txt says why.
 $(SETUP): pyproject.toml setup.py $(PINS) | $(BIN)/python
 	$(PIP) -r requirements/test.txt -c requirements/constraints.txt
-	$(PIP) -e '.[mpe,butterfly,supersuit,mamujoco,smax,magent,hands,video,tensorboard,wandb,mlflow,optuna,jobs,report,dev]' -c requirements/constraints.txt
+	$(PIP) -e '.[mpe,butterfly,supersuit,mamujoco,smax,magent,hands,video,tensorboard,wandb,mlflow,optuna,jobs,report,notebooks,dev]' -c requirements/constraints.txt
 	@touch $@
 
 $(DOCS_SETUP): $(SETUP)
@@ -72,6 +72,9 @@ wheel: $(SETUP)  ## build the wheel, and use it without the checkout
 tables: $(SETUP)  ## renew the documentation's tables of algorithms and settings
 	$(BIN)/python -m rllib_hetero.reporting.algorithm_tables README.md docs/index.md docs/algorithms/*.md docs/reference/settings.md
 
+tutorials: $(SETUP)  ## run the notebooks of docs/tutorials and save what they show
+	$(BIN)/python scripts/execute_tutorials.py
+
 # Without --quiet, which would hide the warnings that --strict counts.
 docs: $(DOCS_SETUP)  ## build the documentation into site/; a broken link fails (needs Python 3.11 or newer)
 	$(BIN)/mkdocs build --strict
@@ -80,5 +83,5 @@ demo: $(SETUP)  ## train HAPPO on a small task for 200,000 steps (minutes)
 	$(BIN)/python tuned_examples/happo/mpe_simple_spread.py --demo
 
 clean:  ## remove the virtual environment and everything built
-	rm -rf $(VENV) build dist site wheels *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site .cache wheels *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,7 +18,7 @@ BY_HAND = {"gfootball", "gfootball_engine", "pysc2", "smacv2"}
 """What is on no index that an extra could name it from; pages say how it is installed."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-FOR_WORK = {"dev", "docs"}
+FOR_WORK = {"dev", "docs", "notebooks"}
 
 
 def names(requirements):
