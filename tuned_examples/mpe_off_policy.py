@@ -23,7 +23,8 @@ Settings
 HARL's for MPE (Tables 5 and 7), which are the algorithms' defaults: 20 environments, 50 updates of
 1000 transitions after 50 steps of each, 10k steps of random actions before, networks of 2 x 128,
 actors 5e-4, critics 1e-3, tau 0.005. HASAC and MASAC as HASAC's authors have them for MPE: critics
-5e-4, networks of 2 x 256, returns over 20 steps. QMIX, VDN and IQL with their own defaults, which
+5e-4, networks of 2 x 256, returns over 20 steps; discrete policies are to keep 0.3 of the uniform
+one's entropy, not 0.98. QMIX, VDN and IQL with their own defaults, which
 are those of EPyMARL's QMIX, but for TD(0.6) and targets that follow by 0.01 with every update.
 
 Results to expect
@@ -56,8 +57,8 @@ COMPARED = {
 # One-step values drift away, and hard updates of the targets unlearn: docs/algorithms/qmix.md.
 LASTING = {"lambda_": 0.6, "tau": 0.01, "target_network_update_freq": 1}
 SETTINGS = {
-    "HASAC": {"n_step": 20},
-    "MASAC": {"n_step": 20},
+    "HASAC": {"n_step": 20, "target_entropy_fraction": 0.3},
+    "MASAC": {"n_step": 20, "target_entropy_fraction": 0.3},
     "QMIX": LASTING,
     "VDN": LASTING,
     "IQL": LASTING,
