@@ -44,7 +44,7 @@ class TeamLearner(RestoringLearner):
         self._layout: Layout = self.config.layout
         self._dists = {m: self._layout.distribution(m) for m in self._layout.groups}
         self.notes = Notes(self.metrics)
-        self._parameters = {}
+        self._parameters: dict[ModuleID, list[torch.nn.Parameter]] = {}
         for module_id in sorted(self.module.keys()):
             module = self.module[module_id]
             self._parameters[module_id] = self.get_parameters(module)

@@ -141,8 +141,7 @@ def measure(runners: int, args: argparse.Namespace) -> list[Measured]:
     watch, sample = Stopwatch(), algorithm.synchronous_parallel_sample
     algorithm.synchronous_parallel_sample = watch.around("sampling", sample)
     algo.learner_group.update = watch.around("learner", algo.learner_group.update)
-    group = algo.env_runner_group
-    group.sync_weights = watch.around("sync", group.sync_weights)
+    algo._sync_weights = watch.around("sync", algo._sync_weights)
     try:
         for _ in range(args.warm_up):
             algo.train()

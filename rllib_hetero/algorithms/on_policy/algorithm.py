@@ -24,6 +24,7 @@ from rllib_hetero.algorithms.each_learner import each_learner
 from rllib_hetero.algorithms.rollouts_ahead import RolloutsAhead
 from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm
 from rllib_hetero.algorithms.training_data import TeamTrainingData
+from rllib_hetero.algorithms.weights import send_actors
 from rllib_hetero.runners.fragment import TeamFragment
 
 ACTORS_UPDATE_TIMER = "actors_update_timer"
@@ -61,10 +62,10 @@ class OnPolicyAlgorithm(TeamAlgorithm):
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     def _update(self, fragments: list[TeamFragment], **kwargs: Any) -> list:
-        config, sampled = self.config, (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        config = self.config
         return self.learner_group.update(
             training_data=TeamTrainingData(episodes=fragments),
-            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(sampled)},
+            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps()},
             num_epochs=config.num_epochs,
             minibatch_size=config.minibatch_size,
             shuffle_batch_per_epoch=config.shuffle_batch_per_epoch,
@@ -89,15 +90,16 @@ class OnPolicyAlgorithm(TeamAlgorithm):
         return results
 
     def _sync_weights(self) -> None:
-        config = self.config
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group,
-                policies=list(config.layout.groups),
-                inference_only=True,
-                # RLlib sends none to a runner that has not yet said that it has the last ones.
-                timeout_seconds=config.sample_timeout_s if config.overlap else 0.0,
+            send_actors(
+                self,
+                env_steps=self._env_steps(),
+                timeout_s=self.config.sample_timeout_s if self.config.overlap else 0.0,
             )
+
+    def _env_steps(self) -> int:
+        key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        return int(self.metrics.peek(key, default=0))
 
     # ---- sampling ---------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import TeamAdvantages
 from rllib_hetero.modules.actor import MODEL_DEFAULTS, TeamActor
 from rllib_hetero.modules.critic import RETURN_NORM, TeamCritic
+from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 
 
 class OnPolicyConfig(TeamConfig):
@@ -122,6 +123,9 @@ class OnPolicyConfig(TeamConfig):
         self._validate_ranges()
         self._validate_batch()
         check_overlap(self)
+        # What RLlib asks each runner for and sends it after an iteration: the states of its
+        # connectors, of which the team env runner has none. See `send_actors`.
+        self._dont_auto_sync_env_runner_states = issubclass(self.env_runner_cls, TeamEnvRunner)
 
     def _validate_ranges(self) -> None:
         clips = type(self)().clip_param is not None
