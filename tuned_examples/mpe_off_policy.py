@@ -6,14 +6,14 @@ How to run this script
 
 trains with continuous actions HADDPG, HATD3, HASAC, MADDPG, MATD3 and MASAC for 100k environment
 steps, 3 seeds on `simple_spread` and one on the other tasks; `--kinds discrete` HAD3QN, HATD3,
-HASAC, QMIX, VDN and IQL.
+HASAC, QMIX, VDN and IQL for 300k.
 Every run is one process; as many run at once as Ray has CPUs (`--parallel N` says how many on
 this machine; a cluster is used through RAY_ADDRESS). It writes into `--docs` (default:
 docs/results)
 
     data/mpe_off_policy/  of every run, the returns of all iterations, and its commit
-    mpe_off_policy.md     the table
-    mpe_off_policy.png    the curves
+    mpe_off_policy.md     the table, and mpe_off_policy_discrete.md
+    mpe_off_policy.png    the curves, likewise
 
 A run that is in data/mpe_off_policy/ already is not repeated, so that the command can be stopped
 and given again; `--show-only` trains nothing. `--docs some/empty/folder` makes all of it anew.
@@ -54,6 +54,7 @@ COMPARED = {
     "continuous": ("HADDPG", "HATD3", "HASAC", "MADDPG", "MATD3", "MASAC"),
     "discrete": ("HAD3QN", "HATD3", "HASAC", "QMIX", "VDN", "IQL"),
 }
+LENGTHS = {"continuous": 100_000, "discrete": 300_000}
 # One-step values drift away, and hard updates of the targets unlearn: docs/algorithms/qmix.md.
 LASTING = {"lambda_": 0.6, "tau": 0.01, "target_network_update_freq": 1}
 SETTINGS = {
@@ -71,13 +72,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", choices=list(COMPARED), default=["continuous"])
     parser.add_argument("--algorithms", nargs="+", help="default: all that are compared")
     parser.add_argument("--show-only", action="store_true", help="of what is kept, no training")
-    add_arguments(parser, out="results/mpe_off_policy", env_steps=100_000)
+    add_arguments(parser, out="results/mpe_off_policy", env_steps=None)
     return parser.parse_args()
 
 
 def all_runs(args: argparse.Namespace) -> list[Run]:
     return [
-        Run((task, kind, algorithm), seed, args.env_steps)
+        Run((task, kind, algorithm), seed, args.env_steps or LENGTHS[kind])
         for task in sorted(args.tasks)
         for kind in sorted(args.kinds)
         for algorithm in args.algorithms or COMPARED[kind]
@@ -100,8 +101,8 @@ def configure(run: Run):
     )
 
 
-def write_table(comparison: Comparison, runs: list[Run], page: Path, end: int) -> None:
-    rows = []
+def write_table(comparison: Comparison, runs: list[Run], page: Path) -> None:
+    rows, end = [], runs[0].env_steps
     for what, curves in comparison.curves(runs).items():
         seeds = ", ".join(str(run.seed) for run in runs if run.what == what)
         rows.append([*what, seeds, *stages(curves, end, last=0.1)])
@@ -112,7 +113,7 @@ def write_table(comparison: Comparison, runs: list[Run], page: Path, end: int) -
         "Made by `python tuned_examples/mpe_off_policy.py`, which tells the settings. Team return "
         "per episode while training; mean ± deviation over seeds.",
         "",
-        "![Learning curves](mpe_off_policy.png)",
+        f"![Learning curves]({page.stem}.png)",
         "",
         *table(header, rows),
         "",
@@ -135,11 +136,16 @@ def main() -> None:
     if not args.show_only:
         # One seed of everything first, so that a stopped command leaves a whole picture.
         comparison.train(sorted(runs, key=lambda r: r.seed), configure, parallel=args.parallel)
-    runs = [run for run in runs if comparison.has(run)]
-    write_table(comparison, runs, args.docs / "mpe_off_policy.md", args.env_steps)
-    panels = [[panel(comparison, runs, task, kind) for task in args.tasks] for kind in args.kinds]
-    names = sorted({run.what[2] for run in runs})
-    save_panels(args.docs / "mpe_off_policy.png", panels, names)
+    for kind in args.kinds:
+        kept = [run for run in runs if run.what[1] == kind and comparison.has(run)]
+        if not kept:
+            continue
+        name = "mpe_off_policy" if kind == "continuous" else f"mpe_off_policy_{kind}"
+        write_table(comparison, kept, args.docs / f"{name}.md")
+        tasks = [task for task in args.tasks if any(run.what[0] == task for run in kept)]
+        panels = [[panel(comparison, kept, task, kind) for task in tasks]]
+        names = sorted({run.what[2] for run in kept})
+        save_panels(args.docs / f"{name}.png", panels, names)
 
 
 if __name__ == "__main__":
