@@ -149,8 +149,9 @@ class SlowMember:
         state = (self.b.next_state if later else self.b.state)[b]
         who = torch.zeros(len(self.team.agents), dtype=torch.float64)
         who[self.team.agents.index(a)] = 1.0
-        x = torch.cat([module.norm(state), who, *(joint[j] for j in self.team.agents)])
-        return [-network(x)[0] for network in networks]
+        asked = torch.cat([module.norm(state), who])
+        acted = torch.cat([joint[j] for j in self.team.agents])
+        return [-network(asked, acted)[0] for network in networks]
 
     def joint(self, b, chosen, later=False):
         return {a: self.one_hot(a, b, choice, later) for a, choice in chosen.items()}

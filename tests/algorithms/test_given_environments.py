@@ -79,6 +79,13 @@ def pettingzoo(kind):
     }[kind]()
 
 
+def real_turns():
+    """Wrapped, though it changes after each agent's turn, as a board game does."""
+    env = pettingzoo("aec")
+    env.unwrapped.metadata = env.unwrapped.metadata | {"is_parallelizable": False}
+    return PettingZooTeamEnv(env)
+
+
 REFUSED = {
     "a mistyped name": (lambda: "mpee", r"no environment 'mpee'. Did you mean 'mpe'\?.*register_e"),
     "a gymnasium name": (lambda: "CartPole-v1", r"'CartPole-v1' is a gymnasium.*single agent"),
@@ -103,11 +110,8 @@ REFUSED = {
         lambda: lambda env_config: pettingzoo("parallel"),
         r"not an RLlib MultiAgentEnv. Wrap a PettingZoo parallel environment in rllib_hetero",
     ),
-    "turns": (lambda: lambda env_config: pettingzoo("aec"), r"take turns \(AEC\).*aec_to_parallel"),
-    "turns, wrapped": (
-        lambda: lambda env_config: PettingZooTeamEnv(pettingzoo("aec")),
-        r"got one with turns \(AEC\).*parallel_env\(\)",
-    ),
+    "turns": (lambda: lambda env_config: pettingzoo("aec"), r"take turns \(AEC\).*TeamEnv\(env\)"),
+    "turns, wrapped": (lambda: lambda env_config: real_turns(), r"take turns: .*is_parallelizable"),
 }
 
 

@@ -110,7 +110,7 @@ def test_a_step_is_that_of_the_own_td_error_and_then_of_the_counterfactual_advan
         if own is not None:
             choice["b"] = own
         ones = [torch.eye(sizes[a])[choice[a]] for a in "abc"]
-        return network(torch.cat([batch.state[k], *ones]))[0]
+        return network(batch.state[k], torch.cat(ones))[0]
 
     loss = 0.0
     for k in rows:
