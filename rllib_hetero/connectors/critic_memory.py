@@ -8,12 +8,10 @@ import torch
 from ray.rllib.core import Columns
 from torch import Tensor
 
+from rllib_hetero.connectors.carried import Carried
 from rllib_hetero.connectors.fragments_to_batch import chunk_starts
 from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.runners.fragment import TeamFragment
-
-Place = tuple[int, int]
-"""Worker index of a runner, and index of an environment within it."""
 
 
 class CriticMemory:
@@ -29,7 +27,7 @@ class CriticMemory:
 
     def __init__(self, max_seq_len: int) -> None:
         self._max_seq_len = max_seq_len
-        self._kept: dict[Place, tuple[int, Tensor]] = {}
+        self._carried: Carried[Tensor] = Carried()
 
     def values(
         self,
@@ -77,7 +75,9 @@ class CriticMemory:
         grid = states.new_zeros(f.num_envs, len(valid), states.shape[-1])
         grid[valid.T] = states
         empty = initial_state(critic).to(states.device)
-        memory = self._at_start(f, empty)
+        memory = empty.expand(f.num_envs, -1).clone()
+        for e, kept in self._carried.before(f).items():
+            memory[e] = kept
         values, before, after = [], [], []
         for t in range(len(valid)):
             if t:
@@ -86,7 +86,7 @@ class CriticMemory:
             value, memory = _step(critic, grid[:, t], memory)
             values.append(value)
             after.append(memory)
-        self._keep(f, memory)
+        self._carried.keep(f, memory)
         step, env = (torch.from_numpy(x).to(states.device) for x in (f.finals.step, f.finals.env))
         of_finals, _ = _step(critic, finals, torch.stack(after)[step, env])
         of_lasts, _ = _step(critic, lasts, memory)
@@ -97,24 +97,6 @@ class CriticMemory:
             of_lasts,
             torch.stack(before).transpose(0, 1)[begin.T],
         )
-
-    def _at_start(self, f: TeamFragment, empty: Tensor) -> Tensor:
-        """(E, S) what is remembered before the fragment's first step."""
-        memory = empty.expand(f.num_envs, -1).clone()
-        if f.source is None or f.continues is None:
-            return memory
-        worker, number = f.source
-        for e in f.continues.nonzero()[0].tolist():
-            number_before, kept = self._kept.get((worker, f.first_env + e), (None, empty))
-            if number_before == number - 1:
-                memory[e] = kept
-        return memory
-
-    def _keep(self, f: TeamFragment, memory: Tensor) -> None:
-        if f.source is not None:
-            worker, number = f.source
-            for e in range(f.num_envs):
-                self._kept[worker, f.first_env + e] = (number, memory[e])
 
 
 def _step(critic: Any, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rllib_hetero.connectors.carried import Carried
 from rllib_hetero.runners.fragment import TeamFragment
 
 
@@ -21,7 +22,7 @@ class RunningReturns:
 
     def __init__(self, gamma: float) -> None:
         self._gamma = gamma
-        self._kept: dict[tuple[int, int], tuple[int, float]] = {}
+        self._carried: Carried[float] = Carried()
 
     def of(self, fragment: TeamFragment, rewards: np.ndarray) -> np.ndarray:
         """(T, E) G of each step.
@@ -30,26 +31,14 @@ class RunningReturns:
             fragment: Where the rewards come from.
             rewards: (T, E) the team's.
         """
-        now = self._at_start(fragment)
+        now = np.zeros(fragment.num_envs)
+        for e, value in self._carried.before(fragment).items():
+            now[e] = value
         out = np.zeros(rewards.shape)
         over = fragment.terminated | fragment.truncated | ~fragment.valid
         for t, r in enumerate(rewards):
             now = self._gamma * now + np.where(fragment.valid[t], r, 0.0)
             out[t] = now
             now = np.where(over[t], 0.0, now)
-        if fragment.source is not None:
-            worker, number = fragment.source
-            for e, value in enumerate(now):
-                self._kept[worker, fragment.first_env + e] = (number, float(value))
+        self._carried.keep(fragment, now.tolist())
         return out
-
-    def _at_start(self, fragment: TeamFragment) -> np.ndarray:
-        start = np.zeros(fragment.num_envs)
-        if fragment.source is None or fragment.continues is None:
-            return start
-        worker, number = fragment.source
-        for e in fragment.continues.nonzero()[0].tolist():
-            before, value = self._kept.get((worker, fragment.first_env + e), (None, 0.0))
-            if before == number - 1:
-                start[e] = value
-        return start
