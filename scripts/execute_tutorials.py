@@ -3,6 +3,7 @@
 What Ray and RLlib write to stderr is left out: it holds paths and process numbers of the machine.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,9 @@ import nbclient
 import nbformat
 
 TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
+
+# Pictures go into the cells, whatever backend the shell that calls us asks for.
+INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
 
 def executed(path: Path, folder: Path) -> Any:
@@ -28,7 +32,7 @@ def executed(path: Path, folder: Path) -> Any:
     client = nbclient.NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
     )
-    client.execute()
+    client.execute(env={**os.environ, **INLINE})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.metadata = {}  # When it ran.

@@ -42,6 +42,7 @@ def test_a_tutorial_runs(script, path, tmp_path, monkeypatch):
         for name, value in {
             "RAY_TMPDIR": folder,
             "RAY_AUTH_MODE": "disabled",
+            "MPLBACKEND": "Agg",  # As machines without a screen often have it.
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }.items():
             monkeypatch.setenv(name, value)
