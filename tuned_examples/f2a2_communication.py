@@ -8,10 +8,10 @@ How to run this script
 `python tuned_examples/f2a2_communication.py`
 
 trains with 0, 20, 60 and 100 % of the edges of a complete graph (0: nobody exchanges; else a ring,
-and of the other edges that share, drawn anew for each round), and with intervals of infinity, 200,
-20 and 1 updates between exchanges on a complete graph; three seeds each. Every run is one process;
-as many run at once as Ray has CPUs (`--parallel N` says how many on this machine; a cluster is
-used through RAY_ADDRESS). It writes into `--docs` (default: docs/results)
+and of the other edges that share, drawn anew for each round), and with 20 and 200 updates between
+exchanges on a complete graph in place of one; three seeds each. Every run is one process; as many
+run at once as Ray has CPUs (`--parallel N` says how many on this machine; a cluster is used
+through RAY_ADDRESS). It writes into `--docs` (default: docs/results)
 
     data/f2a2_communication/  of every run, the returns of all iterations, and its commit
     f2a2_communication.md     the tables
@@ -49,17 +49,29 @@ from rllib_hetero.reporting.comparison import (
 )
 
 GAME = "rover_tower"
-TOPOLOGIES = {"0 %": 0.0, "20 %": 0.2, "60 %": 0.6, "100 %": 1.0}
-INTERVALS = {"never": float("inf"), "200": 200.0, "20": 20.0, "1": 1.0}
-CASES = {
-    "topology": ("edges of the complete graph", tuple(TOPOLOGIES)),
-    "interval": ("updates between exchanges", tuple(INTERVALS)),
+CONSENSUS = {
+    "none": {"topology": "none"},
+    # With extra edges drawn anew for each round.
+    "ring_20": {"topology": "ring", "extra_edges": 0.2},
+    "ring_60": {"topology": "ring", "extra_edges": 0.6},
+    "full": {"topology": "full"},
+    "full_every_20": {"topology": "full", "interval": (20.0, 10.0)},
+    "full_every_200": {"topology": "full", "interval": (200.0, 100.0)},
 }
+# The tables' columns. They have their first and their last runs in common.
+TABLES = {
+    "edges of the complete graph": {
+        "0 %": "none", "20 %": "ring_20", "60 %": "ring_60", "100 %": "full",
+    },
+    "updates between exchanges": {
+        "never": "none", "200": "full_every_200", "20": "full_every_20", "1": "full",
+    },
+}  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--cases", nargs="+", choices=list(CONSENSUS), default=list(CONSENSUS))
     parser.add_argument("--show-only", action="store_true", help="of what is kept, no training")
     add_arguments(parser, out="results/f2a2_communication", env_steps=100_000)
     return parser.parse_args()
@@ -67,32 +79,22 @@ def parse() -> argparse.Namespace:
 
 def all_runs(args: argparse.Namespace) -> list[Run]:
     return [
-        Run((case, value.replace(" %", "")), seed, args.env_steps)
+        Run((case,), seed, args.env_steps)
         for seed in sorted(args.seeds or (1, 2, 3))
         for case in args.cases
-        for value in CASES[case][1]
     ]
 
 
 def configure(run: Run):
-    case, value = run.what
-    config = configured(Run((GAME, "F2A2SAC"), run.seed, run.env_steps))
-    if case == "topology":
-        share = float(value) / 100.0
-        # The paper's first column has no edges at all; its others begin with a ring.
-        topology = "none" if share == 0 else "full" if share == 1 else "ring"
-        config.consensus(topology=topology, extra_edges=0.0 if topology != "ring" else share)
-        return config
-    mean = INTERVALS[value]
-    deviation = 0.0 if mean in (1.0, float("inf")) else mean / 2.0
-    return config.consensus(topology="full", interval=(mean, deviation))
+    (case,) = run.what
+    return configured(Run((GAME, "F2A2SAC"), run.seed, run.env_steps)).consensus(**CONSENSUS[case])
 
 
-def ends(comparison: Comparison, runs: list[Run], end: int) -> dict[tuple[str, ...], list[float]]:
+def ends(comparison: Comparison, runs: list[Run], end: int) -> dict[str, list[float]]:
     """Mean over agents of the last tenth, of each seed."""
     return {
-        what: [mean_between(mean_over_agents(c, GAME), 0.9 * end, end) for c in curves]
-        for what, curves in comparison.curves(runs).items()
+        case: [mean_between(mean_over_agents(c, GAME), 0.9 * end, end) for c in curves]
+        for (case,), curves in comparison.curves(runs).items()
     }
 
 
@@ -107,35 +109,35 @@ def write_table(comparison: Comparison, runs: list[Run], page: Path, end: int) -
         "",
         "![Return by topology and by interval](f2a2_communication.png)",
     ]
-    for case, (heading, values) in CASES.items():
-        kept = {v: found.get((case, v.replace(" %", ""))) for v in values}
-        if not any(kept.values()):
+    for heading, columns in TABLES.items():
+        kept = [found.get(case, []) for case in columns.values()]
+        if not any(kept):
             continue
-        cells = [with_deviation(x) if x else "-" for x in kept.values()]
-        seeds = str(max(len(x) for x in kept.values() if x))
-        header, row = [heading, *values, "seeds"], ["F2A2SAC", *cells, seeds]
+        cells = [with_deviation(x) if x else "-" for x in kept]
+        header = [heading, *columns, "seeds"]
+        row = ["F2A2SAC", *cells, str(max(len(x) for x in kept))]
         lines += ["", *table(header, [row])]
     lines += ["", f"{end:,} environment steps a run. Commits: {comparison.commits(runs)}."]
     page.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def draw(png: Path, found: dict[tuple[str, ...], list[float]]) -> None:
+def draw(png: Path, found: dict[str, list[float]]) -> None:
     """All seeds as points, their means as a line, evenly spaced as in the paper's tables."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (case, (heading, values)) in zip(
-        figure.subplots(1, 2, sharey=True), CASES.items(), strict=True
+    for axes, (heading, columns) in zip(
+        figure.subplots(1, 2, sharey=True), TABLES.items(), strict=True
     ):
-        kept = [found.get((case, v.replace(" %", "")), []) for v in values]
+        kept = [found.get(case, []) for case in columns.values()]
         for x, of_seeds in enumerate(kept):
             axes.plot([x] * len(of_seeds), of_seeds, "o", color="C0", alpha=0.5)
         means = [float(np.mean(y)) if y else np.nan for y in kept]
-        axes.plot(range(len(values)), means, color="C0")
-        axes.set_xticks(range(len(values)), values)
+        axes.plot(range(len(columns)), means, color="C0")
+        axes.set_xticks(range(len(columns)), columns)
         axes.set_xlabel(heading)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
