@@ -21,6 +21,12 @@ For more env runners, or several trials under Tune, logged to WandB:
 `--tune --num-samples 3 --wandb-key [your key] --wandb-project [project]`
 
 The run's folder holds `progress.csv`, `curve.png`, `run.json` and `checkpoint/`.
+
+Results to expect
+-----------------
+The team's return is up to 100 for the way to the wall, less 0.1 for each step. No long training
+has been made with these settings. An iteration of 1000 steps, 20,000 pictures, took MAPPO 30
+seconds of processor time, two thirds of them for sampling.
 """
 
 from ray.tune.registry import register_env
