@@ -105,15 +105,15 @@ def test_pistons_see_small_pictures_where_the_game_draws():
     make_env = runpy.run_path(str(ROOT / "tuned_examples/happo/pistonball.py"))["make_env"]
     for settings, moves in (({}, True), ({"render_mode": None}, False)):
         env = make_env({"n_pistons": 3, "continuous": False, **settings})
-        before, _ = env.reset(seed=1)
-        first = before
+        # Copies: the wrapper that stacks frames writes the next one into what it has returned.
+        seen = [{a: x.copy() for a, x in env.reset(seed=1)[0].items()}]
         for _ in range(6):
-            seen, *_ = env.step(dict.fromkeys(env.agents, 2))
-            for a in env.possible_agents:
-                assert seen[a].shape == (40, 12, 2) and seen[a].dtype == np.uint8
-                np.testing.assert_array_equal(seen[a][..., 0], before[a][..., 1])
-            before = seen
-        assert [(seen[a][..., 1] != first[a][..., 1]).any() for a in seen] == [moves] * 3
+            after, *_ = env.step(dict.fromkeys(env.agents, 2))
+            seen.append({a: x.copy() for a, x in after.items()})
+            for a, x in after.items():
+                assert x.shape == (40, 12, 2) and x.dtype == np.uint8
+                np.testing.assert_array_equal(x[..., 0], seen[-2][a][..., 1])
+        assert [(x[..., 1] != seen[0][a][..., 1]).any() for a, x in after.items()] == [moves] * 3
 
 
 def test_wrapped_observations_train(ray_local):
