@@ -104,7 +104,7 @@ def test_pistons_see_small_pictures_where_the_game_draws():
     pytest.importorskip("pettingzoo.butterfly.pistonball_v6")
     make_env = runpy.run_path(str(ROOT / "tuned_examples/happo/pistonball.py"))["make_env"]
     for settings, moves in (({}, True), ({"render_mode": None}, False)):
-        env = make_env({"n_pistons": 3, "continuous": False, **settings})
+        env = make_env({"n_pistons": 8, "continuous": False, **settings})
         # Copies: the wrapper that stacks frames writes the next one into what it has returned.
         seen = [{a: x.copy() for a, x in env.reset(seed=1)[0].items()}]
         for _ in range(6):
@@ -113,7 +113,7 @@ def test_pistons_see_small_pictures_where_the_game_draws():
             for a, x in after.items():
                 assert x.shape == (40, 12, 2) and x.dtype == np.uint8
                 np.testing.assert_array_equal(x[..., 0], seen[-2][a][..., 1])
-        assert [(x[..., 1] != seen[0][a][..., 1]).any() for a, x in after.items()] == [moves] * 3
+        assert [(x[..., 1] != seen[0][a][..., 1]).any() for a, x in after.items()] == [moves] * 8
 
 
 def test_wrapped_observations_train(ray_local):
