@@ -46,18 +46,32 @@ ACTIONS = {
     ),
 }
 
+PICTURED = {"picture", "grey", "frames", "heights", "mixed"}
+"""Observations in which there is a picture."""
+
+
+def team(observations, actions, masked=(), **config):
+    agents = "abcdef"[: len(observations.split())]
+    return {
+        "observations": dict(zip(agents, observations.split(), strict=True)),
+        "actions": dict(zip(agents, actions.split(), strict=True)),
+        "masked": list(masked),
+    } | config
+
 
 class KindsTeam(MultiAgentEnv):
     """What it shows is drawn from its seed; what it is given must be of its spaces, and allowed.
 
     `env_config`: "observations" and "actions" (agent to a name above), "masked" (agents), "state"
-    (a name, or None) and "length" (steps until an episode is cut). It keeps what was `given` and a
-    `log` of what was shown.
+    (a name, or None), "length" (steps until an episode is cut) and "absences" (whether somebody
+    might be absent; nobody is). It keeps what was `given` and a `log` of what was shown.
     """
 
     def __init__(self, config):
         super().__init__()
-        self.config = {"masked": (), "state": None, "length": 5} | dict(config)
+        defaults = {"masked": (), "state": None, "length": 5, "absences": False}
+        self.config = defaults | dict(config)
+        self.absences = self.config["absences"]
         self.possible_agents = list(self.config["observations"])
         self.agents = list(self.possible_agents)
         self.plain = {a: OBSERVATIONS[k]() for a, k in self.config["observations"].items()}

@@ -17,6 +17,7 @@ NEEDS = {
     "mamujoco": "gymnasium_robotics",
     "mpe_": "mpe2",
     "own_": "mpe2",
+    "pistonball": "supersuit",
     "smax": "jaxmarl",
 }
 

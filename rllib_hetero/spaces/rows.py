@@ -122,9 +122,10 @@ def appended(space: Box, name: str, low: np.ndarray, high: np.ndarray) -> Box:
 def joint_rows(spaces: Sequence[Box]) -> Box:
     """The space of several rows side by side. If one is of bytes, the whole is.
 
-    Parts keep their paths: equal paths and shapes are of the same kind of observation.
+    Parts keep their paths: equal paths and shapes are of the same kind of observation. A plain Box
+    where nobody's row has several, nor a picture.
     """
-    if not any(map(has_pictures, spaces)):
+    if not any(len(s.parts) > 1 or has_pictures(s) for s in spaces if isinstance(s, Rows)):
         return Box(
             low=np.concatenate([s.low for s in spaces]).astype(np.float32),
             high=np.concatenate([s.high for s in spaces]).astype(np.float32),

@@ -9,6 +9,15 @@ import logging
 import numpy as np
 import pytest
 import toys
+from contract_toys import (
+    assert_finite_and_all_modules_changed,
+    capabilities_of,
+    config_for,
+    is_decentralised,
+    is_on_policy,
+    refused,
+    weights_of,
+)
 from ray import cloudpickle, tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.tune.registry import get_trainable_cls
@@ -18,8 +27,6 @@ from rllib_hetero import ALGORITHMS, load_policies
 from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
 
 ITERATIONS = 13
-# Two agents; both must choose their second action. Nothing else pays.
-TOGETHER = [[0.0, 0.0], [0.0, 1.0]]
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
@@ -31,69 +38,6 @@ one_of_each_kind = pytest.mark.parametrize(
 )
 
 KINDS = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi"}
-
-
-def config_for(
-    name, env=toys.MatrixTeam, env_config=None, *, steps=80, updates=4, model=None, **training
-):  # fmt: skip
-    """A small config; an iteration is so many steps of 8 environments, and so many updates of
-    those that learn from a replay. The defaults show what works, not what is learned.
-    """
-    config = ALGORITHMS[name].get_default_config()
-    if is_on_policy(name):
-        settings = on_policy(config, steps)
-    else:
-        settings = off_policy(config, steps, updates)
-    if is_decentralised(name):
-        settings, model = decentralised(config, settings, model, steps, updates)
-    return (
-        config.environment(env, env_config=env_config or {"payoff": TOGETHER, "length": 5})
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
-        .rl_module(model_config={"hidden_sizes": [32]} | stretches(config) | (model or {}))
-        .training(**settings | training)
-        .debugging(seed=0)
-    )
-
-
-def on_policy(config, steps):
-    # Methods that take one step from each batch make it a long one.
-    lr = 3e-3 if config.num_epochs > 1 else 2e-2
-    return {"train_batch_size_per_learner": steps, "lr": lr, "entropy_coeff": 0.0}
-
-
-def off_policy(config, steps, updates):
-    """Settings of so many updates an iteration, but for the first, of which half is random."""
-    config.env_runners(rollout_fragment_length=steps // 8)
-    settings = {
-        "train_batch_size_per_learner": 32,
-        "training_intensity": updates * 32 / steps,
-        "num_steps_sampled_before_learning_starts": steps // 2,
-        "replay_buffer_config": {"capacity": 10_000},
-        "lr": 3e-3, "critic_lr": 1e-2, "tau": 0.1, "gamma": 0.5,
-    }  # fmt: skip
-    if hasattr(config, "initial_alpha"):  # Little entropy: the best return is that of no entropy.
-        settings |= {"initial_alpha": 0.02, "alpha_lr": None}
-    if stretches(config):  # Neither random for long, nor with old targets.
-        settings |= {"epsilon": 0.05, "target_network_update_freq": 1}
-    return settings
-
-
-def decentralised(config, settings, model, steps, updates):
-    """All agents in this process, with small models of each other."""
-    config.learners(agents_per_learner=None).other_agents(
-        trajectories=8, trajectories_per_update=4, trajectory_length=4, history=2, batch_size=32,
-        recent_steps=200, update_interval=8, memory_size=8, hidden_size=16,
-    )  # fmt: skip
-    settings["training_intensity"] /= 2  # Each agent makes these updates.
-    if "temperature" in vars(config):
-        settings["temperature"] = 0.02
-    if hasattr(config, "lambda_"):  # What it learns from is what was done in this iteration.
-        del settings["replay_buffer_config"]
-        settings |= {"train_batch_size_per_learner": steps, "training_intensity": updates / 4}
-        settings["num_steps_sampled_before_learning_starts"] = 0
-    if "attention_size" in config.model_defaults:
-        model = {"attention_size": 16} | (model or {})
-    return settings, model
 
 
 def evaluated(config):
@@ -122,46 +66,6 @@ def returns_of(result):
         result["env_runners"]["episode_return_mean"],
         result["evaluation"]["env_runners"]["episode_return_mean"],
     )
-
-
-def stretches(config):
-    """Of those that learn from stretches of episodes, how long they are."""
-    return {"max_seq_len": 4} if hasattr(config, "sequences_per_update") else {}
-
-
-def is_on_policy(name):
-    return capabilities_of(name).family == "on-policy"
-
-
-def is_decentralised(name):
-    return capabilities_of(name).family == "decentralised"
-
-
-def weights_of(algo):
-    state = algo.learner_group.get_weights()
-    return {(m, n): np.asarray(x) for m, part in state.items() for n, x in part.items()}
-
-
-def refused(capable, config, setting):
-    """Whether the algorithm says that it cannot; its error then names the setting."""
-    if not capable:
-        with pytest.raises(ValueError, match=setting):
-            config.validate()
-    return not capable
-
-
-def capabilities_of(name):
-    return ALGORITHMS[name].get_default_config().capabilities
-
-
-def assert_finite_and_all_modules_changed(algo, before, after):
-    assert all(np.isfinite(x).all() for x in after.values())
-    modules = {m for m, _ in before}  # A sum of the agents' values has no parameters.
-    assert set(algo.config.layout.groups) <= modules
-    for module in modules:
-        assert any(not np.array_equal(after[k], x) for k, x in before.items() if k[0] == module), (
-            f"{module} did not change"
-        )
 
 
 @every_algorithm
@@ -196,18 +100,6 @@ def test_a_restored_algorithm_goes_on_as_if_never_stopped(name, tmp_path):
         np.testing.assert_array_equal(got[key], value, err_msg=str(key))
     whole.stop()
     resumed.stop()
-
-
-@every_algorithm
-def test_its_checkpoint_acts_without_the_algorithm(name, tmp_path):
-    algo = config_for(name).build_algo()
-    algo.train()
-    policies = load_policies(algo.save_to_path(str(tmp_path / "checkpoint")))
-    algo.stop()
-    observations = {agent: np.ones(1, np.float32) for agent in policies.agents}
-    actions = policies.act(observations)
-    assert actions.keys() == observations.keys()
-    assert all(isinstance(a, int) and 0 <= a < 2 for a in actions.values())
 
 
 @every_algorithm

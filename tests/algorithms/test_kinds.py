@@ -5,18 +5,16 @@ import pytest
 import torch
 import toys
 from gymnasium.spaces import Box, Dict, Discrete
-from kinds_toys import KindsTeam, first_choices
+from kinds_toys import PICTURED, KindsTeam, first_choices, team
 from ray.rllib.core import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 
 from rllib_hetero import (
     HAPPO,
     BPPOConfig,
-    COMAConfig,
     HAD3QNConfig,
     HAPPOConfig,
     HASACConfig,
-    MAACConfig,
     MAPPOConfig,
     Outcome,
     QMIXConfig,
@@ -34,21 +32,10 @@ from rllib_hetero.spaces import as_dtype, decoded, encoded, is_mixed, row_dtype
 from rllib_hetero.spaces.moves import pick
 from rllib_hetero.team import CRITIC
 
-PICTURED = ("picture", "grey", "frames", "heights", "mixed")
-
-
-def team(observations, actions, masked=(), **config):
-    agents = "abcdef"[: len(observations.split())]
-    return {
-        "observations": dict(zip(agents, observations.split(), strict=True)),
-        "actions": dict(zip(agents, actions.split(), strict=True)),
-        "masked": list(masked),
-    } | config
-
 
 def config_of(cls, env_config, *, model=None, steps=6, sharing=None, **training):
     seen = {*env_config["observations"].values(), env_config.get("state")}
-    nets = {"conv_filters": [[4, 3, 3]], "conv_features": 8} if seen & {*PICTURED} else {}
+    nets = {"conv_filters": [[4, 3, 3]], "conv_features": 8} if seen & PICTURED else {}
     return toys.small_config(
         cls, KindsTeam, env_config, num_envs=2, steps=steps, sharing=sharing,
         model=nets | (model or {}), **training,
@@ -259,12 +246,6 @@ def test_off_policy_learners_take_them(cls, observations, actions, masked, tmp_p
     np.testing.assert_array_equal(batch.state.numpy(), np.concatenate(joint, -1))
 
 
-def test_coma_takes_pictures():
-    config = config_of(COMAConfig, team("picture discrete", "discrete shifted"))
-    learner, runner = toys.make_learner(config), toys.make_runner(config)
-    toys.update(learner, toys.sample(runner, learner))
-
-
 @pytest.mark.usefixtures("ray_local")
 def test_loaded_policies_act_as_the_runner_did(tmp_path):
     env_config = team("mixed discrete frames mixed", "mixed chosen whole mixed", "bc")
@@ -375,18 +356,6 @@ def test_what_is_batched_by_nature_holds_rows():
 
 TOGETHER = team("vector", "mixed")
 REFUSED = {
-    "pictures for agents in sequence": (
-        lambda: config_of(BPPOConfig, team("picture", "box")),
-        r"agent 'a' sees pictures of bytes.*act in sequence.*supersuit\.dtype_v0",
-    ),
-    "no networks for pictures": (
-        lambda: off_policy(MAACConfig, team("heights", "discrete")),
-        r"MAAC has no networks for pictures, which are seen by a.*supersuit\.flatten_v0",
-    ),
-    "both, off policy": (
-        lambda: off_policy(HASACConfig, TOGETHER),
-        r"agent 'a': its actions are both choices and numbers.*HAPPO",
-    ),
     "both, with RLlib's runner": (
         lambda: (
             config_of(HAPPOConfig, TOGETHER)

@@ -1,5 +1,8 @@
 """`supersuit` around PettingZoo environments, and those that take turns in name only."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
@@ -10,6 +13,7 @@ from rllib_hetero.errors import TeamError
 from rllib_hetero.team import Team
 
 pettingzoo = pytest.importorskip("pettingzoo")
+ROOT = Path(__file__).parents[2]
 
 
 class Sights(pettingzoo.ParallelEnv):
@@ -92,6 +96,24 @@ def test_supersuits_wrappers_of_pictures():
     grey = 0.2989 * 10 + 0.587 * 20 + 0.114 * (30 + np.arange(7))
     np.testing.assert_allclose(seen.reshape(7, 12, 2)[:, :, -1].mean(1), grey, atol=1.5)
     assert (seen.reshape(7, 12, 2)[1:, 0, 0] == seen.reshape(7, 12, 2)[:-1, 0, -1]).all()
+
+
+def test_pistons_see_small_pictures_where_the_game_draws():
+    """As the tuned example has them. Without a render mode nothing moves, and nothing says so."""
+    pytest.importorskip("supersuit")
+    pytest.importorskip("pettingzoo.butterfly.pistonball_v6")
+    make_env = runpy.run_path(str(ROOT / "tuned_examples/happo/pistonball.py"))["make_env"]
+    for settings, moves in (({}, True), ({"render_mode": None}, False)):
+        env = make_env({"n_pistons": 8, "continuous": False, **settings})
+        # Copies: the wrapper that stacks frames writes the next one into what it has returned.
+        seen = [{a: x.copy() for a, x in env.reset(seed=1)[0].items()}]
+        for _ in range(6):
+            after, *_ = env.step(dict.fromkeys(env.agents, 2))
+            seen.append({a: x.copy() for a, x in after.items()})
+            for a, x in after.items():
+                assert x.shape == (40, 12, 2) and x.dtype == np.uint8
+                np.testing.assert_array_equal(x[..., 0], seen[-2][a][..., 1])
+        assert [(x[..., 1] != seen[0][a][..., 1]).any() for a, x in after.items()] == [moves] * 8
 
 
 def test_wrapped_observations_train(ray_local):

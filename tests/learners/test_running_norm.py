@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import runner_toys as toys
 import torch
+from kinds_toys import KindsTeam, team
 from ray.rllib.core import Columns
+from toys import make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import A2POConfig, BPPOConfig, HAPPOConfig, MAPPOConfig, load_policies
 from rllib_hetero.connectors.running_returns import RunningReturns
@@ -145,3 +147,39 @@ def test_returns_so_far_against_a_walk():
                 if over[t, e]:
                     g = 0.0
             carried[e] = g
+
+
+def test_parts_have_layers_of_their_own_behind_it():
+    """Against numpy: the rows' statistics, and what the parts' layers are then given."""
+    env_config = team("numbers vector numbers", "box discrete plane")
+    config = small_config(
+        HAPPOConfig, KindsTeam, env_config, num_envs=2, steps=6,
+        model={"input_norm": True, "part_hidden_sizes": [5]},
+    )  # fmt: skip
+    learner, runner = make_learner(config), make_runner(config)
+    (fragment,) = sample(runner, learner)
+    update(learner, [fragment])
+    rows = {m: fragment.observations[m][fragment.valid][:, 0] for m in "abc"}
+    rows[CRITIC] = np.concatenate([rows[m] for m in "abc"], -1)
+    # "far" is a choice of 3 and a number, "near" two numbers, as gymnasium sorts a Dict's keys.
+    own = [(0, 3), (3, 4), (4, 6)]
+    parts = {"a": own, CRITIC: [*own, (6, 9), *[(9 + i, 9 + k) for i, k in own]]}
+    for m, places in parts.items():
+        module = learner.module[m].unwrapped()
+        norm, encoder = (module.networks[0] if m == CRITIC else module).body[:2]
+        x = rows[m].astype(np.float64)
+        assert norm.rows == len(x) and x.shape[-1] == places[-1][1]
+        np.testing.assert_allclose(norm.mean, x.mean(0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(norm.variance, x.var(0), rtol=1e-4, atol=1e-6)
+        normal = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+        normal = torch.from_numpy(normal.clip(-10.0, 10.0)).float()
+        layers = {i: e for e, ks in zip(encoder.encoders, encoder._alike, strict=True) for i in ks}
+        with torch.no_grad():
+            expected = [layers[k](normal[:, i:j]) for k, (i, j) in enumerate(places)]
+            torch.testing.assert_close(
+                encoder(norm(torch.from_numpy(rows[m]))), torch.cat(expected, -1),
+                atol=1e-4, rtol=1e-4,
+            )  # fmt: skip
+    # In the critic, "a" and "c" see things of one kind: their layers are the same, and each has a
+    # place of its own in the statistics.
+    assert [layers[k] is layers[k + 4] for k in range(3)] == [True] * 3

@@ -94,6 +94,9 @@ def test_joint_rows_are_bytes_if_one_is():
     vector, count = Box(-1, 1, (3,), np.float32), row_space(Discrete(2))
     plain = joint_rows([vector, count])
     assert type(plain) is Box and plain.shape == (5,) and plain.low.tolist() == [-1] * 3 + [0] * 2
+    near = joint_rows([vector, row_space(Dict({"far": count, "near": vector}))])
+    assert [p.path for p in near.parts] == [(), ("far",), ("near",)]
+    assert near.shape == (8,) and near.dtype == np.float32
     joint = joint_rows([vector, row_space(EYE)])
     assert joint.shape == (12 + 14,) and row_dtype(joint) == np.uint8
     # Bytes and back, where it is and where it is copied.

@@ -8,6 +8,9 @@ How to run this script
 `pip install -e '.[butterfly,supersuit]'`, then
 `python tuned_examples/happo/knights_archers_zombies.py --seed 1`
 
+For its rival, whose agents improve all at once and share one policy:
+`--algo MAPPO`
+
 For more env runners, or several trials under Tune, logged to WandB:
 `--num-env-runners 8`
 `--tune --num-samples 3 --wandb-key [your key] --wandb-project [project]`
@@ -24,10 +27,10 @@ makes 440 steps a second.
 
 from ray.tune.registry import register_env
 
-from rllib_hetero import HAPPOConfig, PettingZooTeamEnv
+from rllib_hetero import ALGORITHMS, PettingZooTeamEnv
 from rllib_hetero.reporting.example import example_parser, run_example
 
-parser = example_parser()
+parser = example_parser(algo="HAPPO")
 
 
 def make_env(env_config):
@@ -43,7 +46,8 @@ def make_env(env_config):
 def make_config(args):
     register_env("knights_archers_zombies", make_env)
     return (
-        HAPPOConfig()
+        ALGORITHMS[args.algo]
+        .get_default_config()
         .environment("knights_archers_zombies", env_config={"max_cycles": 900})
         .env_runners(num_env_runners=2, num_envs_per_env_runner=8)
         .rl_module(model_config={"hidden_sizes": [128, 128]})

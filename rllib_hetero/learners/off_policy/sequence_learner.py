@@ -68,7 +68,9 @@ class SequenceLearner(OffPolicyLearner):
             active = batch.active[module_id].transpose(1, 2).flatten(0, 1)
             out = self._with_gaps(network, module_id, rows, active)
         else:
-            states = {name: s.to(observations).expand(b * n, -1) for name, s in start.items()}
+            states = {
+                name: s.to(observations.device).expand(b * n, -1) for name, s in start.items()
+            }
             out = network({Columns.OBS: rows, Columns.STATE_IN: states})
         return out.unflatten(0, (b, n)).transpose(1, 2)
 
@@ -76,7 +78,7 @@ class SequenceLearner(OffPolicyLearner):
         self, network: Network, module_id: ModuleID, rows: Tensor, active: Tensor
     ) -> Tensor:
         module = self.module[module_id]
-        start = initial_state(module).to(rows)
+        start = initial_state(module).to(rows.device)
 
         def forward(x: Tensor, before: Tensor) -> Tensor:
             return network({Columns.OBS: x, Columns.STATE_IN: unpack(before, module)})
