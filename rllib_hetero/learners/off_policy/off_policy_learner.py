@@ -22,6 +22,7 @@ from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
 from rllib_hetero.functional import td_loss
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.off_policy.drawing import PriorityDraws, UniformDraws
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep, Loss
 from rllib_hetero.learners.seeding import as_seed
@@ -30,7 +31,7 @@ from rllib_hetero.reductions import counts_of_learners, sum_gradients, sum_over_
 from rllib_hetero.replay import JointBatch, JointReplay
 from rllib_hetero.replay.batches import PerModule
 from rllib_hetero.replay.homes import blocks, first_column
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 NUM_UPDATES = "num_updates_lifetime"
 REPLAY_ROWS, REPLAY_FILL, UPDATES = "replay_rows", "replay_fill", "updates"

@@ -37,6 +37,7 @@ from rllib_hetero.functional import (
     policy_ratio,
     variance_ratio,
 )
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.notes import largest
 from rllib_hetero.learners.on_policy.epochs import Share, epochs
@@ -50,7 +51,7 @@ from rllib_hetero.reductions import (
     sum_gradients,
     sum_over_learners,
 )
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 CORRECTION = "correction"
 """Column: the compound ratio of the agents updated before, (b,)."""
