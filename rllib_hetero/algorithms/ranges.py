@@ -27,16 +27,21 @@ def check_number(config: Any, name: str, good: Callable[[float], bool], wanted: 
 
 
 def check_schedule(
-    config: Any, name: str, value: Any, *, least: float, most: float = float("inf")
+    name: str,
+    value: Any,
+    *,
+    least: float,
+    most: float = float("inf"),
+    method: str = "training",
 ) -> None:
     """Raises unless a setting is a number in its range, or a schedule of such numbers.
 
     Args:
-        config: Whose setting it is.
-        name: Of the argument of `training()`.
+        name: Of the argument.
         value: What it holds.
         least: The smallest number that is allowed.
         most: The largest.
+        method: The fluent method whose argument it is.
     """
     points = value if isinstance(value, (list, tuple)) else [(0, value), (1, value)]
     try:
@@ -48,7 +53,7 @@ def check_schedule(
         raise ValueError(
             f"`{name}` is {value!r}, but must be a number in [{least}, {most}], or a schedule "
             "over environment steps, from 0 on, of such numbers, [[0, a], [100_000, b]]. Mend "
-            f"it with config.training({name}=...)."
+            f"it with config.{method}({name}=...)."
         )
     Scheduler.validate(fixed_value_or_schedule=value, setting_name=name, description=name)
 

@@ -399,7 +399,7 @@ class F2A2Config(ReplayingConfig):
                     f"config.other_agents({name}=...)."
                 )
         if settings["lr"] is not None:
-            check_schedule(self, "lr", settings["lr"], least=0.0)
+            check_schedule("lr", settings["lr"], least=0.0, method="other_agents")
 
     def check_of_members(self, name: str, good: Any, wanted: str) -> None:
         """Raises unless a setting is a good number, or a dict of such by module id."""

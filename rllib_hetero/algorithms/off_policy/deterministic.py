@@ -63,7 +63,7 @@ class DeterministicConfig(ActorCriticConfig):
                 "config.training(exploration_noise={...})."
             )
         for m in self.layout.groups:
-            check_schedule(self, "exploration_noise", self.exploration_of(m), least=0.0)
+            check_schedule("exploration_noise", self.exploration_of(m), least=0.0)
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

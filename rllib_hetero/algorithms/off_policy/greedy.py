@@ -45,7 +45,7 @@ class GreedyConfig(OffPolicyConfig):
     def validate(self) -> None:
         super().validate()
         if not self.in_evaluation:
-            check_schedule(self, "epsilon", self.epsilon, least=0.0, most=1.0)
+            check_schedule("epsilon", self.epsilon, least=0.0, most=1.0)
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

@@ -75,7 +75,7 @@ class SoftConfig(ActorCriticConfig):
         if self.target_entropy != "auto":
             check_number(self, "target_entropy", lambda x: True, 'or "auto"')
         if self.alpha_lr is not None:
-            check_schedule(self, "alpha_lr", self.alpha_lr, least=0.0)
+            check_schedule("alpha_lr", self.alpha_lr, least=0.0)
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

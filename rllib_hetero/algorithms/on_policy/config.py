@@ -140,7 +140,7 @@ class OnPolicyConfig(TeamConfig):
             )
         check_number(self, "lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
         check_number(self, "gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
-        check_schedule(self, "entropy_coeff", self.entropy_coeff, least=0.0)
+        check_schedule("entropy_coeff", self.entropy_coeff, least=0.0)
         check_number(self, "vf_loss_coeff", lambda x: x >= 0, ">= 0")
         check_number(self, "num_epochs", lambda x: x >= 1, ">= 1")
         if self.critic_num_epochs is not None:
