@@ -14,13 +14,14 @@ from rllib_hetero.errors import TeamError
 from rllib_hetero.functional.distributions import Distribution
 from rllib_hetero.functional.masks import mask_inputs, nothing_allowed
 from rllib_hetero.functional.messages import encode
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.modules.memory import initial_state, pack, unpack
 from rllib_hetero.modules.saved import load_module
 from rllib_hetero.runners.actions import action_transforms
 from rllib_hetero.runners.rows import row_of
 from rllib_hetero.spaces import Rows
 from rllib_hetero.spaces.moves import pick
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, ModuleID
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
 from rllib_hetero.team_file import TEAM_FILE, TeamFile, read_team_file
 
 FOLDER = "policies"

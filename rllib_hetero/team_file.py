@@ -13,8 +13,10 @@ from typing import Any, get_args
 from rllib_hetero.errors import TeamError
 from rllib_hetero.files import read_json
 from rllib_hetero.functional import POLICY_FAMILIES
+from rllib_hetero.layout import AbsentMemory, Layout, ModuleID
+from rllib_hetero.sharing import lay_out
 from rllib_hetero.space_file import Room, read_space
-from rllib_hetero.team import AbsentMemory, AgentID, Layout, ModuleID, Team, lay_out
+from rllib_hetero.team import AgentID, Team
 
 TEAM_FILE = "team.json"
 FORMAT = 1

@@ -20,8 +20,8 @@ from rllib_hetero import HAPPOConfig, MAPPOConfig, Outcome, Team, VectorTeamEnv
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import ESTIMATES, TeamAdvantages
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
-from rllib_hetero.team import CRITIC
 
 CONFIGS = {"HAPPO": HAPPOConfig, "MAPPO": MAPPOConfig}
 

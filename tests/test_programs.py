@@ -20,6 +20,7 @@ from rllib_hetero import (
     load_policies,
 )
 from rllib_hetero.algorithms.checkpoint import export_description
+from rllib_hetero.modules.input_norm import running_norms
 
 EQUAL = {"a": 4, "b": 4, "c": 4}
 MIXED = {"a": "uneven", "b": "discrete", "c": "multi"}
@@ -34,6 +35,7 @@ CASES = {
     ),
     "squashed": (HASACConfig, {}, "none", {}, None),
     "deterministic": (HATD3Config, {"actions": {"a": "uneven"}}, "none", {}, None),
+    "squashed, far off": (HASACConfig, {}, "none", {"input_norm": True}, None),
     "values, masked": (QMIXConfig, {"actions": DISCRETE, "masked": "b"}, "none", {}, "gru"),
 }  # fmt: skip
 
@@ -48,6 +50,8 @@ def checkpoint_of(tmp_path, cls, env_config, sharing, settings, memory):
         model.pop("actor_head_gain")
     if cls is QMIXConfig:
         model["max_seq_len"] = 5
+    if "input_norm" in settings:
+        model["input_norm"], settings = True, {}
     config.rl_module(model_config=model).update_from_dict(settings)
     config.validate()
     algo = type("Algo", (), {"config": config, "training_iteration": 0})()
@@ -57,6 +61,9 @@ def checkpoint_of(tmp_path, cls, env_config, sharing, settings, memory):
     for m in config.layout.groups:
         for p in modules[m].parameters():
             p.data += 0.5 * torch.randn_like(p)
+        for norm in running_norms(modules[m]):
+            norm.mean.normal_()
+            norm.variance.uniform_(0.5, 3.0)
         torch.save(modules[m].get_state(inference_only=True), tmp_path / "policies" / f"{m}.pt")
     return config
 

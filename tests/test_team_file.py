@@ -12,8 +12,9 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from rllib_hetero import TeamError, load_policies
 from rllib_hetero.files import read_bytes, read_json, write_whole
 from rllib_hetero.modules.actor import TeamActor
+from rllib_hetero.sharing import LONGEST_NAME, lay_out
 from rllib_hetero.space_file import describe_space
-from rllib_hetero.team import LONGEST_NAME, Team, lay_out
+from rllib_hetero.team import Team
 
 WIDE = Box(-np.inf, np.inf, (3,), np.float32)
 SPACES = {"a": Discrete(2), "b": MultiDiscrete([2, 3]), ("c", 1): Box(-1.0, 1.0, (1,), np.float64)}

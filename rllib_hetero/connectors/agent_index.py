@@ -9,7 +9,8 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 
-from rllib_hetero.team import OBSERVATIONS, Layout
+from rllib_hetero.layout import Layout
+from rllib_hetero.team import OBSERVATIONS
 
 
 class AppendAgentIndex(ConnectorV2):

@@ -13,12 +13,13 @@ from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.layout import Layout
 from rllib_hetero.runners.checks import find_problem
 from rllib_hetero.runners.fragment import Finals, TeamFragment
 from rllib_hetero.runners.recorder import log_probs_of, one_hot_filled
 from rllib_hetero.runners.stock_runner import STATE
 from rllib_hetero.spaces import row_dtype
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, Layout
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS
 
 
 def fragment_from_episodes(episodes: list[MultiAgentEpisode], layout: Layout) -> TeamFragment:

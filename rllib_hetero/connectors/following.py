@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import critic_inputs
 from rllib_hetero.functional import generalized_advantages
+from rllib_hetero.layout import CRITIC, Layout, ModuleID
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import CRITIC, Layout, ModuleID
 
 FOLLOWING = "following"
 """The critic's entry of what follows: a `Following`."""

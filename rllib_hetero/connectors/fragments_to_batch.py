@@ -10,10 +10,11 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 
+from rllib_hetero.layout import CRITIC, Layout
 from rllib_hetero.modules.memory import initial_state, state_size
 from rllib_hetero.runners.fragment import PerModule, TeamFragment
 from rllib_hetero.spaces import as_dtype, row_dtype
-from rllib_hetero.team import ACTION_MASK, CRITIC, Layout
+from rllib_hetero.team import ACTION_MASK
 
 ACTIVE = "active"
 """Column of active masks: (B, n_m), 1 where the agent acted."""

@@ -17,11 +17,11 @@ from rllib_hetero.connectors.fragments_to_batch import ACTIVE, critic_inputs
 from rllib_hetero.connectors.running_returns import RunningReturns
 from rllib_hetero.errors import TeamError
 from rllib_hetero.functional import moments, standardize
+from rllib_hetero.layout import CRITIC, Layout
 from rllib_hetero.modules.input_norm import moments_of
 from rllib_hetero.modules.memory import state_size
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import CRITIC, Layout
 
 ESTIMATES = "estimates"
 """The critic's entry from which advantages can be estimated again: `TeamEstimates`."""

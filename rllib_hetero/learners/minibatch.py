@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rllib_hetero.team import ModuleID
+from rllib_hetero.layout import ModuleID
 
 Rows = dict[str, Any]
 """A module's columns, by name."""

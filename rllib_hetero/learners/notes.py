@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.reductions import max_over_learners, sum_over_learners
-from rllib_hetero.team import ModuleID
 
 OverLearners = Literal["same", "sum", "max"]
 

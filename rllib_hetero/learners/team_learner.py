@@ -17,11 +17,11 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
+from rllib_hetero.layout import CRITIC, Layout, ModuleID
 from rllib_hetero.learners.clipping import check_finite, clip_gradients
 from rllib_hetero.learners.notes import Notes
 from rllib_hetero.learners.restoring import RestoringLearner
 from rllib_hetero.reductions import copy_from_first_learner
-from rllib_hetero.team import CRITIC, Layout, ModuleID
 from rllib_hetero.threads import torch_threads
 
 

@@ -56,8 +56,6 @@ class CategoricalActor(TargetedActor):
         self.head = nn.Linear(model["hidden_sizes"][-1], self.dist.size)
         self.add_exploration(False)
         self.add_target()
-        if first and not self.inference_only:
-            self.target_network[0][0] = first[0]  # type: ignore[index,operator]
 
     @property
     def input_norm(self) -> InputNorm | None:

@@ -17,6 +17,8 @@ DETERMINISTIC_DEFAULTS: dict[str, Any] = {
     "hidden_sizes": [128, 128],  # [256, 256] in HARL's MA-MuJoCo.
     "activation": "relu",
     "layer_norm": False,
+    # Whether inputs come in units of their own running mean and deviation, see `RunningNorm`.
+    "input_norm": False,
     **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that a `DeterministicActor` reads.

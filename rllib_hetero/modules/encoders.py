@@ -266,19 +266,28 @@ def body_for(
         cut: As of `encoder_for`.
         last_activation: As of `mlp`.
     """
-    encoder = encoder_for(space, model, orthogonal=orthogonal, cut=cut)
-    seen = space.shape[0] - cut
+    before, size = _before_layers(space, model, orthogonal=orthogonal, cut=cut)
     layers = mlp(
-        seen if encoder is None else encoder.size,
+        size,
         hidden_sizes,
         activation=model["activation"],
         layer_norm=model["layer_norm"],
         orthogonal=orthogonal,
         last_activation=last_activation,
     )
-    before: list[nn.Module] = [RunningNorm(seen)] if model.get("input_norm") else []
-    before += [] if encoder is None else [encoder]
     return nn.Sequential(*before, *layers) if before else layers
+
+
+def _before_layers(
+    space: Box, model: Mapping[str, Any], *, orthogonal: bool, cut: int = 0
+) -> tuple[list[nn.Module], int]:
+    """Running norm if asked for, an encoder where needed; and how many features come out."""
+    seen = space.shape[0] - cut
+    before: list[nn.Module] = [RunningNorm(seen)] if model.get("input_norm") else []
+    encoder = encoder_for(space, model, orthogonal=orthogonal, cut=cut)
+    if encoder is None:
+        return before, seen
+    return [*before, encoder], encoder.size
 
 
 class Encoded(nn.Module):
@@ -290,7 +299,7 @@ class Encoded(nn.Module):
         index: Which of the inputs it is.
     """
 
-    def __init__(self, encoder: RowEncoder, network: nn.Module, index: int) -> None:
+    def __init__(self, encoder: nn.Module, network: nn.Module, index: int) -> None:
         super().__init__()
         self.encoder, self.network, self._index = encoder, network, index
 
@@ -307,7 +316,7 @@ def encoded_first(
     orthogonal: bool = False,
     index: int = 0,
 ) -> nn.Module:
-    """A network of a state of any kind, from one of a vector.
+    """A network of a state of any kind and scale, from one of a vector.
 
     Args:
         space: Of the state's rows.
@@ -316,7 +325,8 @@ def encoded_first(
         orthogonal: As of `mlp`.
         index: Which of the network's inputs is the state.
     """
-    encoder = encoder_for(space, model, orthogonal=orthogonal)
-    if encoder is None:
-        return make(space.shape[0])
-    return Encoded(encoder, make(encoder.size), index)
+    before, size = _before_layers(space, model, orthogonal=orthogonal)
+    if not before:
+        return make(size)
+    encoder = before[0] if len(before) == 1 else nn.Sequential(*before)
+    return Encoded(encoder, make(size), index)

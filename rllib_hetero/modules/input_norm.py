@@ -114,3 +114,14 @@ def moments_of(x: Tensor, weights: Tensor) -> Tensor:
     """(1 + 2 d,) number of rows, sums and sums of squares, of rows (B, d) weighted by (B,)."""
     weighted = x * weights[:, None]
     return torch.cat([weights.sum()[None], weighted.sum(0), (weighted * x).sum(0)])
+
+
+def moments_of_those_there(x: Tensor, there: Tensor) -> Tensor:
+    """(1 + 2 d,) float64 moments, as `RunningNorm.update` takes them, of rows that count.
+
+    Args:
+        x: (..., d). What the others hold may be anything.
+        there: (...) bool or 0 and 1, which rows count.
+    """
+    x = torch.where(there[..., None] > 0, x, 0.0)
+    return moments_of(x.flatten(0, -2).double(), there.flatten().double())

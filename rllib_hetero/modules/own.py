@@ -10,9 +10,9 @@ from ray.rllib.core import Columns
 from torch import Tensor
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.modules.memory import initial_state, unpack
 from rllib_hetero.modules.value_norm import ValueNorm
-from rllib_hetero.team import Layout, ModuleID
 
 _ROWS = 3
 

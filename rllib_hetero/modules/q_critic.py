@@ -22,6 +22,8 @@ Q_CRITIC_DEFAULTS: dict[str, Any] = {
     "critic_hidden_sizes": None,
     "activation": "relu",
     "layer_norm": False,
+    # Whether inputs come in units of their own running mean and deviation, see `RunningNorm`.
+    "input_norm": False,
     **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that the critics of joint actions read."""

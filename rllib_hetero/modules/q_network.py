@@ -18,6 +18,8 @@ Q_NETWORK_DEFAULTS: dict[str, Any] = {
     "hidden_sizes": [128, 128],  # [64] and a memory of 64 in PyMARL's QMIX.
     "activation": "relu",
     "layer_norm": False,
+    # Whether inputs come in units of their own running mean and deviation, see `RunningNorm`.
+    "input_norm": False,
     # Value and advantage from networks of their own: HAD3QN.
     "dueling": False,
     "dueling_hidden_sizes": [128],

@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module import RLModule
 
 from rllib_hetero.errors import TeamError
 from rllib_hetero.files import read_bytes
-from rllib_hetero.team import ModuleID
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.team_file import TeamFile
 
 _LARGEST = 2 * 2**30  # bytes of a module's weights

@@ -19,6 +19,8 @@ SQUASHED_DEFAULTS: dict[str, Any] = {
     # The last hidden layer's; None: as the others.
     "last_activation": "tanh",
     "layer_norm": False,
+    # Whether inputs come in units of their own running mean and deviation, see `RunningNorm`.
+    "input_norm": False,
     **ENCODER_DEFAULTS,
 }
 """Every key of `config.rl_module(model_config={...})` that a `SquashedActor` reads.

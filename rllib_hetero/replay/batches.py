@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rllib_hetero.team import ModuleID
+from rllib_hetero.layout import ModuleID
 
 PerModule = dict[ModuleID, Tensor]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.replay.batches import JointBatch, JointHistory, JointSequences
 from rllib_hetero.replay.files import ReplayFiles
 from rllib_hetero.replay.memory import bytes_needed, check_memory, free_memory
@@ -28,7 +29,7 @@ from rllib_hetero.replay.tables import in_files
 from rllib_hetero.replay.windows import Windows
 from rllib_hetero.replay.writer import FragmentWriter
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.team import AgentID
 
 
 class JointReplay:

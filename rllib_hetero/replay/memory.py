@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.layout import Layout
 from rllib_hetero.replay.finals import ROOM
 from rllib_hetero.replay.packing import Packing
 from rllib_hetero.replay.priorities import num_nodes
 from rllib_hetero.replay.rings import Rings
-from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.team import AgentID
 
 
 def bytes_needed(

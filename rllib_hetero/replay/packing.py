@@ -13,9 +13,10 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from rllib_hetero.functional import Density
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.runners.fragment import PerModule
 from rllib_hetero.spaces import as_dtype, row_dtype
-from rllib_hetero.team import AgentID, Layout, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class Packing:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional import encode, mask_inputs
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.modules.in_turn import turn_forward
 from rllib_hetero.modules.stacked import stacked_forward
 from rllib_hetero.runners.actions import sample_action
@@ -20,7 +21,7 @@ from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.runners.memories import Memories
 from rllib_hetero.runners.recorder import Recorder, StackArrays
 from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.team import AgentID, Layout, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class Acting:

@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.spaces import Moves, is_mixed
 from rllib_hetero.spaces.moves import pick
-from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.team import AgentID
 
 Transform = Callable[[np.ndarray], np.ndarray]
 

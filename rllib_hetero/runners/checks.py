@@ -9,9 +9,9 @@ import numpy as np
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
 from rllib_hetero.functional.masks import nothing_allowed
+from rllib_hetero.layout import Layout
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.spaces import numbers_in
-from rllib_hetero.team import Layout
 
 _KEPT = "Nothing was trained on this data; the last checkpoint is untouched."
 

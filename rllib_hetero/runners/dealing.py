@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import Layout, ModuleID
 
 
 @dataclass

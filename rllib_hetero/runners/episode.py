@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.runners.history import EpisodeHistory
-from rllib_hetero.team import AgentID, Layout, ModuleID
+from rllib_hetero.team import AgentID
 
 Indices = int | list[int] | slice | None
 Agents = Collection[AgentID] | AgentID | None

@@ -22,8 +22,8 @@ from ray.rllib.utils.metrics import (
     NUM_EPISODES_LIFETIME,
 )
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.runners.tally import Tally
-from rllib_hetero.team import Layout
 
 
 class FinishedEpisodes:

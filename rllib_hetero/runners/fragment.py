@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rllib_hetero.team import ModuleID
+from rllib_hetero.layout import ModuleID
 
 PerModule = dict[ModuleID, np.ndarray]
 

@@ -8,10 +8,11 @@ from typing import Any
 import gymnasium as gym
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.single_env import observations_of, space_with_mask
 from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.team import AgentID
 
 
 class EpisodeHistory:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.modules.memory import initial_state
-from rllib_hetero.team import Layout, ModuleID
 
 
 class Memories:

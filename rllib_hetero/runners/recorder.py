@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from rllib_hetero.functional import Density
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
 from rllib_hetero.spaces import row_dtype
-from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID, Layout, ModuleID
+from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
 
 
 class StackArrays(NamedTuple):

@@ -10,11 +10,12 @@ import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.callbacks.utils import make_callback
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.history import EpisodeHistory
 from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.vector_env import Outcome
-from rllib_hetero.team import Layout, Team
+from rllib_hetero.team import Team
 
 
 class Tally:

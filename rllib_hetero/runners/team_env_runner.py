@@ -37,6 +37,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamDataError
+from rllib_hetero.layout import Layout
 from rllib_hetero.references import fetch
 from rllib_hetero.runners.acting import Acting, ActingInTurn
 from rllib_hetero.runners.actions import action_transforms
@@ -52,7 +53,7 @@ from rllib_hetero.runners.recorder import Recorder
 from rllib_hetero.runners.reordered import ReorderedTeamEnv
 from rllib_hetero.runners.tally import EpisodeCallbacks, Tally
 from rllib_hetero.runners.vector_env import Outcome, VectorTeamEnv, make_vector_env
-from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.team import AgentID
 from rllib_hetero.threads import torch_threads
 
 PROGRESS = "team_progress"

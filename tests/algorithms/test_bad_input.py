@@ -34,7 +34,7 @@ from rllib_hetero import (
     load_policies,
 )
 from rllib_hetero.algorithms.on_policy.happo import HAPPOLearner
-from rllib_hetero.team import CRITIC
+from rllib_hetero.layout import CRITIC
 
 
 @pytest.fixture

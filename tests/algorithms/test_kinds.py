@@ -24,13 +24,13 @@ from rllib_hetero import (
     load_policies,
 )
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.modules.stacked import stacked_forward
 from rllib_hetero.replay import JointReplay, bytes_needed
 from rllib_hetero.runners.single_env import SingleTeamEnv
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
 from rllib_hetero.spaces import as_dtype, decoded, encoded, is_mixed, row_dtype
 from rllib_hetero.spaces.moves import pick
-from rllib_hetero.team import CRITIC
 
 
 def config_of(cls, env_config, *, model=None, steps=6, sharing=None, **training):

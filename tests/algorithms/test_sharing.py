@@ -8,7 +8,7 @@ from torch import nn
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
-from rllib_hetero.team import CRITIC
+from rllib_hetero.layout import CRITIC
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

@@ -20,10 +20,12 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.replay import JointReplay, importance_weights, stratified, uniform
 from rllib_hetero.reporting.comparison import table
 from rllib_hetero.runners.fragment import Finals, TeamFragment
-from rllib_hetero.team import Layout, Team, lay_out
+from rllib_hetero.sharing import lay_out
+from rllib_hetero.team import Team
 
 AGENTS, SEEN, DONE, ENVS, EPISODE = 3, 18, 5, 20, 25
 

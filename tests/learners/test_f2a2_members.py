@@ -279,6 +279,7 @@ def test_a_model_reads_nothing_behind_the_last_step():
         ("coma", {"train_batch_size_per_learner": 9}, "rollout_fragment_length"),
         ("ddpg", {"others": {"history": 0}}, r"other_agents\(history="),
         ("ddpg", {"others": {"model": "yes"}}, r"other_agents\(model="),
+        ("ddpg", {"others": {"lr": -0.1}}, r"config\.other_agents\(lr="),
     ],
 )
 def test_bad_input(kind, settings, message):

@@ -12,8 +12,8 @@ from toys import make_learner, make_runner, sample, small_config, update
 
 from rllib_hetero import A2POConfig, BPPOConfig, HAPPOConfig, MAPPOConfig, load_policies
 from rllib_hetero.connectors.running_returns import RunningReturns
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.modules.input_norm import running_norms
-from rllib_hetero.team import CRITIC
 
 UNLIKE = {"agents": {"a": 3, "b": 4, "c": 4}, "actions": {"b": "discrete", "c": "multi"}}
 ALIKE = {"agents": {"a": 4, "b": 4, "c": 4}}

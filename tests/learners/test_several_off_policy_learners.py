@@ -39,6 +39,12 @@ CASES = {
     # Unlike QMIX's, their critic has no parameters, and IQL learns from the agents' own rewards.
     "vdn": (VDNConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
     "iql": (IQLConfig, CHOOSING, STRETCHES | {"target_network_update_freq": 1}),
+    "inputs in their units": (HASACConfig, THREE, {"model": {"input_norm": True}}),
+    "inputs in their units, in stretches": (
+        QMIXConfig,
+        CHOOSING,
+        {"model": {"input_norm": True, "max_seq_len": 2}, "target_network_update_freq": 1},
+    ),
     "by priority": (
         HATD3Config,
         THREE,

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from off_policy_toys import off_policy_config, update
 from toys import MatrixTeam, TargetTeam, make_learner, make_runner, sample
 
@@ -31,13 +32,35 @@ class MeetingTeam(TargetTeam):
         return self._observe(), dict.fromkeys(rewards, reward), *ends
 
 
-def train(cls, env, env_config=None, *, rounds, sizes=(32, 32), **settings):
+class FarOffTeam(TargetTeam):
+    """Each agent is to say what it sees, which comes as 300 + x, beside a number of thousands."""
+
+    def __init__(self, config=None):
+        super().__init__()
+        self.observation_spaces = {a: Box(-np.inf, np.inf, (2,), np.float32) for a in self.agents}
+
+    def reset(self, *, seed=None, options=None):
+        rng = np.random.default_rng(seed)
+        self.wanted, self.noise = rng.uniform(-1.0, 1.0, 2), 5000.0 * rng.normal(size=2)
+        return super().reset()
+
+    def step(self, action_dict):
+        _, rewards, *ends = super().step(action_dict)
+        off = [np.mean(action_dict[a] - x) for a, x in zip(self.agents, self.wanted, strict=True)]
+        return self._observe(), dict.fromkeys(rewards, -float(np.sum(np.square(off)))), *ends
+
+    def _observe(self):
+        seen = np.stack([300.0 + self.wanted, self.noise], -1).astype(np.float32)
+        return dict(zip(self.agents, seen, strict=True))
+
+
+def train(cls, env, env_config=None, *, rounds, sizes=(32, 32), model=None, **settings):
     """A learner after so many rounds of 80 steps and 20 updates; the first steps are random."""
     training = {"lr": 3e-3, "critic_lr": 1e-2, "adam_epsilon": 1e-8, "gamma": 0.5, "tau": 0.1}
     training |= {"train_batch_size_per_learner": 64, "replay_buffer_config": {"capacity": 4_000}}
     config = off_policy_config(
-        cls, env, env_config, num_envs=8, steps=10, model={"hidden_sizes": list(sizes)},
-        **training | settings,
+        cls, env, env_config, num_envs=8, steps=10,
+        model={"hidden_sizes": list(sizes)} | (model or {}), **training | settings,
     )  # fmt: skip
     learner, runner = make_learner(config, stir=False), make_runner(config)
     fragments = runner.sample(random_actions=True)
@@ -58,6 +81,15 @@ def test_continuous_actions_meet_at_their_optimum(cls):
     # Doing nothing pays -1, random play -3 on average.
     learner, runner = train(cls, MeetingTeam, rounds=15, exploration_noise=0.3)
     assert greedy_rewards(runner, learner).min() > -0.4
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_inputs_of_any_scale_are_learned_from_in_their_own_units(norm):
+    # Doing nothing pays -2/3 on average.
+    learner, runner = train(
+        HADDPGConfig, FarOffTeam, rounds=12, exploration_noise=0.3, model={"input_norm": norm}
+    )  # fmt: skip
+    assert (greedy_rewards(runner, learner).mean() > -0.1) == norm
 
 
 @pytest.mark.parametrize("cls", [HADDPGConfig, MADDPGConfig])

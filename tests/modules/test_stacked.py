@@ -130,6 +130,7 @@ OFF_POLICY = {
     "deterministic": (DeterministicActor, "box", {}),
     "deterministic, discrete": (DeterministicActor, "discrete", {"layer_norm": True}),
     "squashed": (SquashedActor, "box", {}),
+    "deterministic, inputs in their units": (DeterministicActor, "box", {"input_norm": True}),
     "squashed, multi": (SquashedActor, "multi", {"last_activation": None}),
     "categorical": (CategoricalActor, "discrete", {}),
     "categorical, inputs as they are": (CategoricalActor, "discrete", {"input_norm": False}),
@@ -139,7 +140,7 @@ OFF_POLICY = {
     "q, gru, dueling, norm": (
         QNetwork,
         "discrete",
-        {"recurrent": "gru", "dueling": True, "layer_norm": True},
+        {"recurrent": "gru", "dueling": True, "layer_norm": True, "input_norm": True},
     ),
 }
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.runners.fragment import Finals, TeamFragment
-from rllib_hetero.team import Layout, Team, lay_out
+from rllib_hetero.sharing import lay_out
+from rllib_hetero.team import Team
 
 
 def layout_of(kind: str) -> Layout:

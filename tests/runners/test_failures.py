@@ -10,7 +10,7 @@ from ray.rllib.core import Columns
 from runner_toys import EveryThirdReset, ScriptedTeam
 
 from rllib_hetero import HAPPOConfig, TeamError
-from rllib_hetero.team import CRITIC
+from rllib_hetero.layout import CRITIC
 
 
 def config_of(case, *, restart=True, **kwargs):

@@ -14,10 +14,10 @@ from rllib_hetero import HAPPOConfig
 from rllib_hetero.connectors.episodes_to_fragment import fragment_from_episodes
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.single_env import SingleTeamEnv
 from rllib_hetero.runners.stock_runner import StockTeamEnvRunner
-from rllib_hetero.team import CRITIC
 
 EQUAL = {"a": 4, "b": 4, "c": 4}
 MIXED = {"a": "box", "b": "discrete", "c": "multi"}

@@ -15,7 +15,7 @@ from toys import CountingTeam, MaskedTeam, clock_mask, is_allowed
 
 from rllib_hetero import HAPPOConfig, Outcome, Team, TeamError, VectorTeamEnv
 from rllib_hetero.functional import distribution_for
-from rllib_hetero.team import lay_out
+from rllib_hetero.sharing import lay_out
 
 LOWEST = np.finfo(np.float32).min
 MIXED = {"a": "box", "b": "discrete", "c": "multi"}

@@ -11,10 +11,10 @@ from runner_toys import Drift, DriftBatch, ScriptedTeam
 
 from rllib_hetero import HAPPOConfig, MAPPOConfig, TeamError
 from rllib_hetero.functional import distribution_for
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.runners import tally, team_env_runner
 from rllib_hetero.runners.episode import TeamEpisode
 from rllib_hetero.runners.vector_env import SyncVectorTeamEnv
-from rllib_hetero.team import CRITIC
 
 MIXED = {"a": "box", "b": "discrete", "c": "multi"}
 

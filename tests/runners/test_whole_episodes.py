@@ -9,8 +9,8 @@ from ray.rllib.core import Columns
 from runner_toys import ScriptedTeam
 
 from rllib_hetero import ARMAPPOConfig, HAPPOConfig
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.runners import team_env_runner
-from rllib_hetero.team import CRITIC
 
 # Shorter and longer than a stretch, and those that end at its border.
 LENGTHS = [5, 64, 65, 150]

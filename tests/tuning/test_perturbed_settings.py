@@ -12,7 +12,7 @@ from ray.rllib.utils.metrics import ALL_MODULES
 
 from rllib_hetero import HAPPO, BPPOConfig, HAPPOConfig, HATRPOConfig, MAPPOConfig
 from rllib_hetero.algorithms.on_policy.happo import HAPPOLearner
-from rllib_hetero.team import CRITIC
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.tuning import Plan, make_study
 
 pytestmark = pytest.mark.usefixtures("ray_local")

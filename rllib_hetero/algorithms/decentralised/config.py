@@ -24,10 +24,10 @@ from rllib_hetero.consensus.graphs import Topology, largest_disagreement
 from rllib_hetero.consensus.intervals import Intervals
 from rllib_hetero.consensus.multipliers import MODES, MULTIPLIERS, STABLE, Consensus
 from rllib_hetero.consensus.shared_part import SharedPart, difference_of
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.group import AgentLearnerGroup
 from rllib_hetero.replay import bytes_needed, check_memory, free_memory
 from rllib_hetero.runners.team_env_runner import TeamEnvRunner
-from rllib_hetero.team import ModuleID
 
 if TYPE_CHECKING:
     from rllib_hetero.learners.agents.member import Member

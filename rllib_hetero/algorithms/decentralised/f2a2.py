@@ -19,10 +19,12 @@ from typing_extensions import Self
 
 from rllib_hetero.algorithms.decentralised.config import ReplayingConfig
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_number, check_schedule
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.consensus.shared_part import trainable
 from rllib_hetero.functional import num_choices
 from rllib_hetero.functional.joint_gradient import RESAMPLED, JointGradient
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.critics import CRITICS, AgentCritic
 from rllib_hetero.modules.asked_critic import ASKED_DEFAULTS, NUM_AGENTS, AskedQCritic
 from rllib_hetero.modules.attention_critic import (
@@ -35,7 +37,6 @@ from rllib_hetero.modules.attention_critic import (
 from rllib_hetero.modules.categorical_actor import CATEGORICAL_DEFAULTS, CategoricalActor
 from rllib_hetero.modules.critic import NUM_CRITICS
 from rllib_hetero.modules.own_critic import OwnQCritic
-from rllib_hetero.team import ModuleID
 
 OTHER_AGENTS_DEFAULTS: dict[str, Any] = {
     # Whether other agents' policies are predicted; else they are sent.
@@ -337,11 +338,11 @@ class F2A2Config(ReplayingConfig):
         if self.in_evaluation:
             return
         for name in ("alpha1", "alpha2", "importance_clip"):
-            self.check_number(name, lambda x: x > 0, "> 0")
+            check_number(self, name, lambda x: x > 0, "> 0")
         for name in ("critic_alpha1", "actor_alpha2", "attention_reg"):
-            self.check_number(name, lambda x: x >= 0, ">= 0")
+            check_number(self, name, lambda x: x >= 0, ">= 0")
         if self.critic_grad_clip is not None:
-            self.check_number("critic_grad_clip", lambda x: x > 0, "> 0, or None")
+            check_number(self, "critic_grad_clip", lambda x: x > 0, "> 0, or None")
         for name, choices in (
             ("joint", (True, False, "paper")),
             ("critic_resampled", RESAMPLED),
@@ -398,7 +399,7 @@ class F2A2Config(ReplayingConfig):
                     f"config.other_agents({name}=...)."
                 )
         if settings["lr"] is not None:
-            self.check_schedule("lr", settings["lr"], least=0.0)
+            check_schedule("lr", settings["lr"], least=0.0, method="other_agents")
 
     def check_of_members(self, name: str, good: Any, wanted: str) -> None:
         """Raises unless a setting is a good number, or a dict of such by module id."""

@@ -18,6 +18,7 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.decentralised.algorithm import DecentralisedAlgorithm
 from rllib_hetero.algorithms.decentralised.f2a2 import F2A2Config
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_number
 
 
 class F2A2COMAConfig(F2A2Config):
@@ -91,8 +92,8 @@ class F2A2COMAConfig(F2A2Config):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_number("lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
-        self.check_number("entropy_coeff", lambda x: x >= 0, ">= 0")
+        check_number(self, "lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "entropy_coeff", lambda x: x >= 0, ">= 0")
 
     @override(F2A2Config)
     def _validate_replay(self) -> None:

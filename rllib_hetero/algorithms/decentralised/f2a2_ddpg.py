@@ -17,6 +17,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.decentralised.algorithm import DecentralisedAlgorithm
 from rllib_hetero.algorithms.decentralised.f2a2 import F2A2Config
+from rllib_hetero.algorithms.ranges import check_number
 
 
 class F2A2DDPGConfig(F2A2Config):
@@ -73,7 +74,7 @@ class F2A2DDPGConfig(F2A2Config):
     def validate(self) -> None:
         super().validate()
         if not self.in_evaluation:
-            self.check_number("gumbel_temperature", lambda x: x > 0, "> 0")
+            check_number(self, "gumbel_temperature", lambda x: x > 0, "> 0")
 
     @override(F2A2Config)
     def get_member_class(self) -> type[Any]:

@@ -20,7 +20,8 @@ from rllib_hetero.algorithms.decentralised.f2a2_sac import F2A2SACConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.modules.categorical_actor import CATEGORICAL_DEFAULTS
 from rllib_hetero.modules.q_critic import Q_CRITIC_DEFAULTS
-from rllib_hetero.team import ParameterSharing, Team
+from rllib_hetero.sharing import ParameterSharing
+from rllib_hetero.team import Team
 
 
 class F2A2ISACConfig(F2A2SACConfig):

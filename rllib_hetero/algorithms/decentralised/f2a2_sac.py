@@ -17,6 +17,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.decentralised.algorithm import DecentralisedAlgorithm
 from rllib_hetero.algorithms.decentralised.f2a2 import F2A2Config
+from rllib_hetero.algorithms.ranges import check_number
 
 
 class F2A2SACConfig(F2A2Config):
@@ -88,7 +89,7 @@ class F2A2SACConfig(F2A2Config):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_number("temperature", lambda x: x >= 0, ">= 0")
+        check_number(self, "temperature", lambda x: x >= 0, ">= 0")
         if not isinstance(self.twin_q, bool):
             self._value_error(
                 f"`twin_q` must be True or False, got {self.twin_q!r}: config.training(twin_q=...)."

@@ -18,9 +18,10 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.decentralised.algorithm import DecentralisedAlgorithm
 from rllib_hetero.algorithms.decentralised.f2a2 import F2A2Config, box
 from rllib_hetero.algorithms.decentralised.f2a2_coma import F2A2COMAConfig
+from rllib_hetero.algorithms.ranges import check_number
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.modules.asked_critic import NUM_AGENTS
 from rllib_hetero.modules.averaged_critic import AveragedQCritic
-from rllib_hetero.team import ModuleID
 
 
 class NetworkedACConfig(F2A2COMAConfig):
@@ -102,7 +103,7 @@ class NetworkedACConfig(F2A2COMAConfig):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_number("critic_momentum", lambda x: 0 <= x < 1, "in [0, 1)")
+        check_number(self, "critic_momentum", lambda x: 0 <= x < 1, "in [0, 1)")
         if self.joint:
             self._value_error(
                 f"`joint` is {self.joint!r}, but NetworkedAC's actor and critic have objectives of "

@@ -12,6 +12,8 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_integer, check_number
+from rllib_hetero.algorithms.team_checks import warn_of_shared_networks
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.modules.q_critic import NUM_CRITICS, TeamQCritic
 from rllib_hetero.orders import problem_with
@@ -75,15 +77,15 @@ class ActorCriticConfig(OffPolicyConfig):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_integer("policy_delay", 1)
-        self.check_integer("actor_num_epochs", 1)
-        self.check_number("gumbel_temperature", lambda x: x > 0, "> 0")
+        check_integer(self, "policy_delay", 1)
+        check_integer(self, "actor_num_epochs", 1)
+        check_number(self, "gumbel_temperature", lambda x: x > 0, "> 0")
         agents = self.layout.team.agents
         problem = problem_with(self.update_order, self.ORDERS, agents, "update_order")
         if problem:
             self._value_error(problem)
         if self.sequential:
-            self.warn_of_shared_networks()
+            warn_of_shared_networks(self)
         elif (self.update_order, self.actor_num_epochs) != ("random", 1):
             self._value_error(
                 f"{self.algo_class.__name__} updates all actors at once: remove "

@@ -10,9 +10,10 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.overlap import check_overlap
+from rllib_hetero.algorithms.ranges import check_integer, check_number
 from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.replay import bytes_needed, check_memory, free_memory
-from rllib_hetero.team import ModuleID
 
 REPLAY_DEFAULTS: dict[str, Any] = {
     # Environment steps over all learners; the oldest make room for the newest.
@@ -152,15 +153,15 @@ class OffPolicyConfig(TeamConfig):
 
     def _validate_ranges(self) -> None:
         for name in ("n_step", "train_batch_size_per_learner"):
-            self.check_integer(name, 1)
+            check_integer(self, name, 1)
         if self.target_network_update_freq is not None:
-            self.check_integer("target_network_update_freq", 1)
-        self.check_integer("num_steps_sampled_before_learning_starts", 0)
-        self.check_number("gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
-        self.check_number("tau", lambda x: 0 < x <= 1, "in (0, 1]")
-        self.check_number("training_intensity", lambda x: x > 0, "> 0")
+            check_integer(self, "target_network_update_freq", 1)
+        check_integer(self, "num_steps_sampled_before_learning_starts", 0)
+        check_number(self, "gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "tau", lambda x: 0 < x <= 1, "in (0, 1]")
+        check_number(self, "training_intensity", lambda x: x > 0, "> 0")
         if self.td_huber_delta is not None:
-            self.check_number("td_huber_delta", lambda x: x > 0, "> 0")
+            check_number(self, "td_huber_delta", lambda x: x > 0, "> 0")
         if self.minibatch_size is not None:
             self._value_error(
                 "`minibatch_size` has no meaning here: minibatches are drawn from the replay. "

@@ -12,9 +12,10 @@ from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.actor_critic import ActorCriticConfig
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_schedule
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.modules.deterministic_actor import DETERMINISTIC_DEFAULTS, DeterministicActor
 from rllib_hetero.modules.q_critic import Q_CRITIC_DEFAULTS
-from rllib_hetero.team import ModuleID
 
 
 class DeterministicConfig(ActorCriticConfig):
@@ -62,7 +63,7 @@ class DeterministicConfig(ActorCriticConfig):
                 "config.training(exploration_noise={...})."
             )
         for m in self.layout.groups:
-            self.check_schedule("exploration_noise", self.exploration_of(m), least=0.0)
+            check_schedule("exploration_noise", self.exploration_of(m), least=0.0)
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

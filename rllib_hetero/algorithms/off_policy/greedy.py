@@ -10,8 +10,9 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_schedule
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.modules.q_network import QNetwork
-from rllib_hetero.team import ModuleID
 
 
 class GreedyConfig(OffPolicyConfig):
@@ -44,7 +45,7 @@ class GreedyConfig(OffPolicyConfig):
     def validate(self) -> None:
         super().validate()
         if not self.in_evaluation:
-            self.check_schedule("epsilon", self.epsilon, least=0.0, most=1.0)
+            check_schedule("epsilon", self.epsilon, least=0.0, most=1.0)
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

@@ -21,6 +21,7 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rllib_hetero.algorithms.off_policy.greedy import GreedyConfig
 from rllib_hetero.algorithms.team_config import TeamConfig
+from rllib_hetero.layout import CRITIC
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep
 from rllib_hetero.learners.off_policy.local_targets import LocalTargetsLearner
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
@@ -33,7 +34,6 @@ from rllib_hetero.modules.joint_q import (
 )
 from rllib_hetero.orders import arrange, problem_with
 from rllib_hetero.replay import JointBatch
-from rllib_hetero.team import CRITIC
 
 
 class HAD3QNConfig(GreedyConfig):

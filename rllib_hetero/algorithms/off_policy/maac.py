@@ -18,8 +18,10 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_number
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.functional import num_choices
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.off_policy.attention import AttentionLearner
 from rllib_hetero.modules.attention_critic import (
     ATTENTION_DEFAULTS,
@@ -28,7 +30,6 @@ from rllib_hetero.modules.attention_critic import (
     check_heads,
 )
 from rllib_hetero.modules.categorical_actor import CATEGORICAL_DEFAULTS, CategoricalActor
-from rllib_hetero.team import ModuleID
 
 
 class MAACConfig(OffPolicyConfig):
@@ -144,9 +145,9 @@ class MAACConfig(OffPolicyConfig):
         if self.in_evaluation:
             return
         for name in ("alpha", "critic_weight_decay", "attention_reg", "logit_reg"):
-            self.check_number(name, lambda x: x >= 0, ">= 0")
+            check_number(self, name, lambda x: x >= 0, ">= 0")
         if self.critic_grad_clip is not None:
-            self.check_number("critic_grad_clip", lambda x: x > 0, "> 0, or None")
+            check_number(self, "critic_grad_clip", lambda x: x > 0, "> 0, or None")
         for name in ("scale_attention_gradients", "standardize_rewards"):
             if not isinstance(getattr(self, name), bool):
                 self._value_error(

@@ -11,9 +11,10 @@ from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.actor_critic import ActorCriticConfig
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
+from rllib_hetero.algorithms.ranges import check_number, check_schedule
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.modules.q_critic import INITIAL_ALPHA, NUM_TEMPERATURES, Q_CRITIC_DEFAULTS
 from rllib_hetero.modules.squashed_actor import SQUASHED_DEFAULTS, SquashedActor
-from rllib_hetero.team import ModuleID
 
 
 class SoftConfig(ActorCriticConfig):
@@ -69,12 +70,12 @@ class SoftConfig(ActorCriticConfig):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_number("initial_alpha", lambda x: x > 0, "> 0")
-        self.check_number("target_entropy_fraction", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "initial_alpha", lambda x: x > 0, "> 0")
+        check_number(self, "target_entropy_fraction", lambda x: 0 <= x <= 1, "in [0, 1]")
         if self.target_entropy != "auto":
-            self.check_number("target_entropy", lambda x: True, 'or "auto"')
+            check_number(self, "target_entropy", lambda x: True, 'or "auto"')
         if self.alpha_lr is not None:
-            self.check_schedule("alpha_lr", self.alpha_lr, least=0.0)
+            check_schedule("alpha_lr", self.alpha_lr, least=0.0)
 
     @override(AlgorithmConfig)
     def get_default_rl_module_spec(self) -> RLModuleSpec:

@@ -9,6 +9,7 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.deterministic import DeterministicConfig
+from rllib_hetero.algorithms.ranges import check_number
 
 
 class TwinDelayedConfig(DeterministicConfig):
@@ -43,5 +44,5 @@ class TwinDelayedConfig(DeterministicConfig):
     @override(DeterministicConfig)
     def validate(self) -> None:
         super().validate()
-        self.check_number("target_noise", lambda x: x >= 0, ">= 0")
-        self.check_number("target_noise_clip", lambda x: x >= 0, ">= 0")
+        check_number(self, "target_noise", lambda x: x >= 0, ">= 0")
+        check_number(self, "target_noise_clip", lambda x: x >= 0, ">= 0")

@@ -13,10 +13,12 @@ from typing_extensions import Self
 
 from rllib_hetero.algorithms.off_policy.config import OffPolicyConfig
 from rllib_hetero.algorithms.off_policy.greedy import GreedyConfig
+from rllib_hetero.algorithms.ranges import check_number
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.modules.mixer import MIXER, TeamMixer
 from rllib_hetero.modules.q_network import Q_NETWORK_DEFAULTS
-from rllib_hetero.team import ParameterSharing, Team
+from rllib_hetero.sharing import ParameterSharing
+from rllib_hetero.team import Team
 
 _DEFAULTS = {"hidden_sizes": [64, 64], "max_seq_len": 25}
 
@@ -85,7 +87,7 @@ class ValueDecompositionConfig(GreedyConfig):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_number("lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
         if not isinstance(self.double_q, bool):
             self._value_error(
                 f"`double_q` must be True or False, got {self.double_q!r}. Set it with "

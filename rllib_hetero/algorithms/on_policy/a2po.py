@@ -22,6 +22,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
+from rllib_hetero.algorithms.ranges import check_number
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.team_advantages import (
     ESTIMATES,
@@ -29,13 +30,14 @@ from rllib_hetero.connectors.team_advantages import (
     who_is_alive,
 )
 from rllib_hetero.functional import adaptive_clip, clipped_joint_surrogate
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 from rllib_hetero.modules.critic import NUM_CRITICS
 from rllib_hetero.reductions import sum_over_learners
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class A2POConfig(SequentialConfig):
@@ -107,7 +109,7 @@ class A2POConfig(SequentialConfig):
     @override(SequentialConfig)
     def validate(self) -> None:
         super().validate()
-        self.check_number("adaptive_clip_coeff", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "adaptive_clip_coeff", lambda x: 0 <= x <= 1, "in [0, 1]")
 
     @override(TeamConfig)
     def get_critic_spec(self) -> RLModuleSpec:

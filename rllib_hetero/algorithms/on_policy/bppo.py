@@ -25,14 +25,16 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.autoregressive import AutoregressiveConfig
+from rllib_hetero.algorithms.ranges import check_number
 from rllib_hetero.algorithms.setting_types import NumberOrSchedule
 from rllib_hetero.functional import finite, finite_exp
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
 from rllib_hetero.learners.on_policy.peer_term import CONTEXT, FEEDBACK, PeerTermLearner
 from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 SCHEMES = ("sequential", "simultaneous")
 """What `update_scheme` may be."""
@@ -110,7 +112,7 @@ class BPPOConfig(AutoregressiveConfig):
                 f"`update_scheme` is {self.update_scheme!r}; use one of {SCHEMES}: "
                 "config.training(update_scheme=...)."
             )
-        self.check_number("peer_coeff", lambda x: x >= 0, ">= 0")
+        check_number(self, "peer_coeff", lambda x: x >= 0, ">= 0")
         self._validate_temperature()
 
     def _validate_temperature(self) -> None:

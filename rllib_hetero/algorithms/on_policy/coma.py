@@ -19,6 +19,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
+from rllib_hetero.algorithms.ranges import check_integer, check_number
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.following import WhatFollows
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
@@ -114,8 +115,8 @@ class COMAConfig(OnPolicyConfig):
         super().validate()
         if self.in_evaluation:
             return
-        self.check_number("tau", lambda x: 0 < x <= 1, "in (0, 1]")
-        self.check_integer("target_network_update_freq", 1)
+        check_number(self, "tau", lambda x: 0 < x <= 1, "in (0, 1]")
+        check_integer(self, "target_network_update_freq", 1)
         if not isinstance(self.individual_rewards, bool):
             self._value_error(
                 f"`individual_rewards` must be True or False, got {self.individual_rewards!r}. "

@@ -14,6 +14,7 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.overlap import check_overlap
+from rllib_hetero.algorithms.ranges import check_number, check_schedule
 from rllib_hetero.algorithms.team_config import TeamConfig
 from rllib_hetero.connectors.fragments_to_batch import FragmentsToTeamBatch
 from rllib_hetero.connectors.team_advantages import TeamAdvantages
@@ -130,23 +131,23 @@ class OnPolicyConfig(TeamConfig):
     def _validate_ranges(self) -> None:
         clips = type(self)().clip_param is not None
         if clips:
-            self.check_number("clip_param", lambda x: x > 0, "> 0")
+            check_number(self, "clip_param", lambda x: x > 0, "> 0")
         elif self.clip_param is not None:
             self._value_error(
                 f"`clip_param` is {self.clip_param!r}, but {self.algo_class.__name__} does not "
                 "clip its policy ratio: leave it out of config.training(...). The critic's is "
                 "config.training(vf_clip_param=...)."
             )
-        self.check_number("lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
-        self.check_number("gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
-        self.check_schedule("entropy_coeff", self.entropy_coeff, least=0.0)
-        self.check_number("vf_loss_coeff", lambda x: x >= 0, ">= 0")
-        self.check_number("num_epochs", lambda x: x >= 1, ">= 1")
+        check_number(self, "lambda_", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "gamma", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_schedule("entropy_coeff", self.entropy_coeff, least=0.0)
+        check_number(self, "vf_loss_coeff", lambda x: x >= 0, ">= 0")
+        check_number(self, "num_epochs", lambda x: x >= 1, ">= 1")
         if self.critic_num_epochs is not None:
-            self.check_number("critic_num_epochs", lambda x: x >= 1, ">= 1")
+            check_number(self, "critic_num_epochs", lambda x: x >= 1, ">= 1")
         for name in ("vf_clip_param", "vf_huber_delta"):
             if getattr(self, name) is not None:
-                self.check_number(name, lambda x: x > 0, "> 0")
+                check_number(self, name, lambda x: x > 0, "> 0")
 
     def _validate_batch(self) -> None:
         batch = self.train_batch_size_per_learner

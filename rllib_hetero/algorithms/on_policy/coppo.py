@@ -22,12 +22,13 @@ from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
 from rllib_hetero.algorithms.on_policy.mappo import MAPPOConfig
+from rllib_hetero.algorithms.ranges import check_number
 from rllib_hetero.functional import clipped_joint_surrogate
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import CORRECTION, OnPolicyLearner
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
-from rllib_hetero.team import CRITIC, ModuleID
 
 
 class CoPPOConfig(MAPPOConfig):
@@ -83,7 +84,7 @@ class CoPPOConfig(MAPPOConfig):
     def validate(self) -> None:
         super().validate()
         if self.outer_clip_param is not None:
-            self.check_number("outer_clip_param", lambda x: x > 0, "> 0")
+            check_number(self, "outer_clip_param", lambda x: x > 0, "> 0")
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:

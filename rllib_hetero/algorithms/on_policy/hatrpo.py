@@ -16,6 +16,7 @@ from typing_extensions import Self
 from rllib_hetero.algorithms.capabilities import Capabilities
 from rllib_hetero.algorithms.on_policy.algorithm import OnPolicyAlgorithm
 from rllib_hetero.algorithms.on_policy.sequential import SequentialConfig
+from rllib_hetero.algorithms.ranges import check_number
 from rllib_hetero.learners.on_policy.trust_region import TrustRegionLearner
 
 
@@ -107,12 +108,12 @@ class HATRPOConfig(SequentialConfig):
     @override(SequentialConfig)
     def validate(self) -> None:
         super().validate()
-        self.check_number("kl_threshold", lambda x: x > 0, "> 0")
-        self.check_number("cg_iterations", lambda x: x >= 1, ">= 1")
-        self.check_number("cg_damping", lambda x: x >= 0, ">= 0")
-        self.check_number("line_search_steps", lambda x: x >= 0, ">= 0")
-        self.check_number("backtrack_coeff", lambda x: 0 < x < 1, "in (0, 1)")
-        self.check_number("accept_ratio", lambda x: 0 <= x <= 1, "in [0, 1]")
+        check_number(self, "kl_threshold", lambda x: x > 0, "> 0")
+        check_number(self, "cg_iterations", lambda x: x >= 1, ">= 1")
+        check_number(self, "cg_damping", lambda x: x >= 0, ">= 0")
+        check_number(self, "line_search_steps", lambda x: x >= 0, ">= 0")
+        check_number(self, "backtrack_coeff", lambda x: 0 < x < 1, "in (0, 1)")
+        check_number(self, "accept_ratio", lambda x: 0 <= x <= 1, "in [0, 1]")
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:

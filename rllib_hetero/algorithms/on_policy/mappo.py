@@ -21,7 +21,8 @@ from rllib_hetero.functional import clipped_surrogate
 from rllib_hetero.learners.on_policy.on_policy_learner import OnPolicyLearner
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
-from rllib_hetero.team import ParameterSharing, Team
+from rllib_hetero.sharing import ParameterSharing
+from rllib_hetero.team import Team
 
 
 class MAPPOConfig(OnPolicyConfig):

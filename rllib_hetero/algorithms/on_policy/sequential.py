@@ -9,6 +9,7 @@ from ray.rllib.utils.annotations import override
 from typing_extensions import Self
 
 from rllib_hetero.algorithms.on_policy.config import OnPolicyConfig
+from rllib_hetero.algorithms.team_checks import warn_of_shared_networks
 from rllib_hetero.orders import problem_with
 
 
@@ -37,7 +38,7 @@ class SequentialConfig(OnPolicyConfig):
     def validate(self) -> None:
         super().validate()
         self._validate_update_order()
-        self.warn_of_shared_networks()
+        warn_of_shared_networks(self)
 
     def _validate_update_order(self) -> None:
         agents = self.layout.team.agents

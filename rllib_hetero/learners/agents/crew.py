@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.seats import ActorSeat, Seat, ask_all, poll
-from rllib_hetero.team import ModuleID
 
 logger = logging.getLogger(__name__)
 

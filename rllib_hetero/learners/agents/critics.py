@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional import message_size
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.learners.agents.scenes import Scene, View
 from rllib_hetero.learners.off_policy.joint_actions import Joint, side_by_side
 from rllib_hetero.modules.asked_critic import AskedQCritic
 from rllib_hetero.modules.attention_critic import AttentionCritic, in_attention
 from rllib_hetero.modules.input_norm import InputNorm, moments_of
 from rllib_hetero.modules.own_critic import OwnQCritic
-from rllib_hetero.team import Layout, ModuleID
 
 
 class AgentCritic(ABC):

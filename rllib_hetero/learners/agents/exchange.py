@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rllib_hetero.consensus.graphs import Edges, among, metropolis, neighbours
-from rllib_hetero.team import ModuleID
+from rllib_hetero.layout import ModuleID
 
 Source = tuple[int, int]
 

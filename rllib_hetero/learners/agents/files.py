@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow.fs
 import torch
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.policies import FOLDER as POLICIES
 from rllib_hetero.replay import JointReplay
-from rllib_hetero.team import ModuleID
 
 AGENTS = "agents"
 """Name of the folder of the members' states in a checkpoint."""

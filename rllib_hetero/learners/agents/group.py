@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.errors import TeamError
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents import files
 from rllib_hetero.learners.agents.crew import Crew, host_of
 from rllib_hetero.learners.agents.exchange import Mixing, Outcome, Plan, Report
@@ -25,7 +26,6 @@ from rllib_hetero.learners.agents.rounds import Rounds
 from rllib_hetero.learners.agents.seats import Seat
 from rllib_hetero.references import fetch
 from rllib_hetero.runners.dealing import Deal
-from rllib_hetero.team import ModuleID
 
 HOSTS, NUM_UPDATES, ITERATIONS, COUNTS = "hosts", "num_updates", "iterations", "counts"
 _NO_WEIGHTS = (

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents import files
 from rllib_hetero.learners.agents.exchange import Outcome, Plan, Report, Source
 from rllib_hetero.learners.agents.replays import Replays
@@ -19,7 +20,6 @@ from rllib_hetero.references import fetch
 from rllib_hetero.replay.homes import first_column
 from rllib_hetero.runners.dealing import Deal, put_together
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import ModuleID
 
 POLICIES_OF_OTHERS = "policies_of_others"
 SMALL_REPLAY = 1_000_000_000

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from rllib_hetero.consensus.shared_part import SharedPart, trainable
 from rllib_hetero.functional import encode_tensor, mask_logits, td_target
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.critics import AgentCritic
 from rllib_hetero.learners.agents.models import ModelsOfOthers, Policies, told
 from rllib_hetero.learners.agents.scenes import Scene, View, after, now
@@ -36,7 +37,6 @@ from rllib_hetero.learners.off_policy.reward_scale import mean_and_deviation
 from rllib_hetero.learners.seeding import as_seed
 from rllib_hetero.modules.input_norm import moments_of
 from rllib_hetero.replay import JointBatch, JointHistory, JointReplay, uniform
-from rllib_hetero.team import ModuleID
 
 _TINY = torch.finfo(torch.float32).tiny
 

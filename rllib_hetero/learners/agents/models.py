@@ -15,12 +15,13 @@ from ray.rllib.core import Columns
 from torch import Tensor, nn
 
 from rllib_hetero.functional import Categorical, encode_tensor, mask_logits
+from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.learners.agents.scenes import View
 from rllib_hetero.learners.off_policy.joint_actions import Joint
 from rllib_hetero.modules.input_norm import moments_of
 from rllib_hetero.modules.models_of_others import ModelOfKind
 from rllib_hetero.replay import JointBatch, JointHistory
-from rllib_hetero.team import AgentID, Layout, ModuleID
+from rllib_hetero.team import AgentID
 
 Policies = Mapping[ModuleID, Any]
 """Module id to a frozen copy of its actor."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.replay import JointReplay
 from rllib_hetero.runners.fragment import TeamFragment
-from rllib_hetero.team import ModuleID
 
 
 class Replays:

@@ -7,9 +7,9 @@ from typing import Any
 
 from rllib_hetero.consensus.graphs import Edges, among
 from rllib_hetero.consensus.traffic import Traffic, of_policies, of_shared_parts
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.exchange import Mixing, Report, decide, mixing_of
 from rllib_hetero.learners.agents.host import Description
-from rllib_hetero.team import ModuleID
 
 
 class Rounds:

@@ -9,8 +9,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.host import Host
-from rllib_hetero.team import ModuleID
 
 _HostActor = ray.remote(Host)
 

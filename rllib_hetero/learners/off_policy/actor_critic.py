@@ -16,12 +16,13 @@ import torch
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep
 from rllib_hetero.learners.off_policy.joint_actions import Joint, replayed_actions, side_by_side
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
 from rllib_hetero.orders import arrange
 from rllib_hetero.replay import JointBatch
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class OwnAction(NamedTuple):

@@ -25,6 +25,7 @@ from rllib_hetero.functional import (
     td_loss,
     td_target,
 )
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep
 from rllib_hetero.learners.off_policy.joint_actions import replayed_actions
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
@@ -35,7 +36,7 @@ from rllib_hetero.modules.input_norm import moments_of
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.replay import JointBatch
 from rllib_hetero.replay.batches import PerModule
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.functional import NoisyDeterministic, gumbel_one_hots, smallest, td_target
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.off_policy.actor_critic import ActorCriticLearner, OwnAction
 from rllib_hetero.learners.off_policy.joint_actions import Joint, side_by_side
 from rllib_hetero.replay import JointBatch
-from rllib_hetero.team import AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class DeterministicActors(ActorCriticLearner):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rllib_hetero.team import ModuleID
+from rllib_hetero.layout import ModuleID
 
 Loss = Callable[[], Tensor]
 """This learner's share of a loss: shares add up to the loss on the whole minibatch."""

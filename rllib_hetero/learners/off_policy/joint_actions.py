@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from rllib_hetero.functional import encode_tensor
+from rllib_hetero.layout import Layout
 from rllib_hetero.replay import JointBatch
-from rllib_hetero.team import AgentID, Layout
+from rllib_hetero.team import AgentID
 
 Joint = dict[AgentID, Tensor]
 """Each agent's action as the critic reads it, (B, w_i): the components of a Box, the one-hots of

@@ -15,10 +15,11 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.functional import InTurn, mask_logits, td_loss, td_target, values_in_turn
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
 from rllib_hetero.replay import JointBatch
 from rllib_hetero.replay.batches import PerModule
-from rllib_hetero.team import AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class LocalTargets(NamedTuple):

@@ -22,15 +22,17 @@ from ray.rllib.utils.typing import StateDict
 from torch import Tensor
 
 from rllib_hetero.functional import td_loss
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.off_policy.drawing import PriorityDraws, UniformDraws
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep, Loss
+from rllib_hetero.learners.off_policy.input_statistics import InputStatistics
 from rllib_hetero.learners.seeding import as_seed
 from rllib_hetero.learners.team_learner import TeamLearner
 from rllib_hetero.reductions import counts_of_learners, sum_gradients, sum_over_learners
 from rllib_hetero.replay import JointBatch, JointReplay
 from rllib_hetero.replay.batches import PerModule
 from rllib_hetero.replay.homes import blocks, first_column
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 NUM_UPDATES = "num_updates_lifetime"
 REPLAY_ROWS, REPLAY_FILL, UPDATES = "replay_rows", "replay_fill", "updates"
@@ -71,6 +73,8 @@ class OffPolicyLearner(TeamLearner):
             m: [p for p in self.module[m].parameters() if p.requires_grad]
             for m in sorted(self.module.keys())
         }
+        modules = {m: self.module[m].unwrapped() for m in self._parameters_of}
+        self._statistics = InputStatistics(self._layout, modules, self._device)
         pairs = [p for m in self._parameters_of for p in self._target_pairs(m)]
         self._targets, self._online = [t for t, _ in pairs], [o for _, o in pairs]
         self._exploration = {
@@ -116,6 +120,7 @@ class OffPolicyLearner(TeamLearner):
         for fragment in training_data.episodes:
             column = first_column(fragment, training_data.num_envs) - self.columns.start
             self.replay.add(fragment, column)
+        self._statistics.add(training_data.episodes, self._learns)
         _, total = counts_of_learners(len(self.replay))
         self.metrics.log_value((ALL_MODULES, REPLAY_ROWS), total, window=1)
         fill = total / (self.config.rows_per_env * self.config.num_envs)
@@ -129,6 +134,9 @@ class OffPolicyLearner(TeamLearner):
             num_updates=num_updates,
             **kwargs,
         )
+
+    def _learns(self, module_id: ModuleID) -> bool:
+        return module_id == CRITIC or self.should_module_be_updated(module_id)
 
     @override(Learner)
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:

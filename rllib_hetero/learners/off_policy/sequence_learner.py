@@ -10,10 +10,10 @@ from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
 from rllib_hetero.modules.memory import forward_with_gaps, initial_state, unpack
 from rllib_hetero.replay import JointSequences
-from rllib_hetero.team import ModuleID
 
 Network = Callable[[dict[str, Any]], Tensor]
 """From `Columns.OBS`, and `Columns.STATE_IN` if recurrent, to distribution inputs."""

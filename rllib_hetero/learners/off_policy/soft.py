@@ -27,11 +27,12 @@ from rllib_hetero.functional import (
     td_target,
     temperature_loss,
 )
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.off_policy.actor_critic import ActorCriticLearner, OwnAction
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep
 from rllib_hetero.learners.off_policy.joint_actions import side_by_side
 from rllib_hetero.replay import JointBatch
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 TEMPERATURE = "temperature"
 """Name of the optimiser of the temperatures."""

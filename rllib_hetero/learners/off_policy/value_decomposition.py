@@ -17,12 +17,12 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_hetero.functional import best_value, td_lambda_targets, td_loss
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.off_policy.gradient_step import GradientStep
 from rllib_hetero.learners.off_policy.off_policy_learner import OffPolicyLearner
 from rllib_hetero.learners.off_policy.sequence_learner import SequenceLearner
 from rllib_hetero.reductions import sum_over_learners
 from rllib_hetero.replay import JointSequences
-from rllib_hetero.team import CRITIC, ModuleID
 
 
 class ValueDecompositionLearner(SequenceLearner):

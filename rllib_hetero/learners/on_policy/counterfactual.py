@@ -32,13 +32,13 @@ from rllib_hetero.functional import (
     variance_ratio,
 )
 from rllib_hetero.functional.gumbel import gumbel_noise
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import TOTAL, OnPolicyLearner
 from rllib_hetero.learners.on_policy.over_time import actor_outputs_over_time
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.simultaneous import SimultaneousLearner
 from rllib_hetero.reductions import counts_of_learners, sum_over_learners
-from rllib_hetero.team import CRITIC, ModuleID
 
 JOINT = "joint"
 """Column: all agents' one-hots side by side, (B, A); zeros for the dead."""

@@ -10,9 +10,9 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.typing import ResultDict
 from torch import Tensor
 
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.minibatch import Minibatch
 from rllib_hetero.learners.team_learner import TeamLearner
-from rllib_hetero.team import ModuleID
 
 ACTORS_DONE = Minibatch({})
 """What an iterator yields when it will step no actor any more. Nobody steps on it."""

@@ -37,6 +37,7 @@ from rllib_hetero.functional import (
     policy_ratio,
     variance_ratio,
 )
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.notes import largest
 from rllib_hetero.learners.on_policy.epochs import Share, epochs
@@ -45,12 +46,12 @@ from rllib_hetero.learners.on_policy.over_time import actor_outputs_over_time, c
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.units import Chunks, SingleRows
 from rllib_hetero.learners.schedules import scheduled
-from rllib_hetero.modules.input_norm import moments_of, running_norms
+from rllib_hetero.modules.input_norm import moments_of_those_there, running_norms
 from rllib_hetero.reductions import (
     sum_gradients,
     sum_over_learners,
 )
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 CORRECTION = "correction"
 """Column: the compound ratio of the agents updated before, (b,)."""
@@ -179,13 +180,10 @@ class OnPolicyLearner(HalvedUpdate):
         if not norms or not (module_id == CRITIC or self.should_module_be_updated(module_id)):
             return
         seen = rows[Columns.OBS]
-        weights = torch.ones(seen.shape[:-1], device=seen.device)
+        there = torch.ones(seen.shape[:-1], device=seen.device)
         if module_id != CRITIC:
-            seen, weights = module.without_context(seen), rows[ACTIVE].float()
-        # What the rows of those hold who are not there may be anything.
-        seen = torch.where(weights[..., None] > 0, seen, 0.0)
-        moments = moments_of(seen.flatten(0, -2).double(), weights.flatten().double())
-        moments = sum_over_learners(moments)
+            seen, there = module.without_context(seen), rows[ACTIVE]
+        moments = sum_over_learners(moments_of_those_there(seen, there))
         for norm in norms:
             norm.update(moments)
 

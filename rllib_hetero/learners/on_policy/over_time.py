@@ -7,13 +7,13 @@ from typing import Any
 from ray.rllib.core import Columns
 from torch import Tensor
 
+from rllib_hetero.layout import Layout
 from rllib_hetero.modules.memory import (
     forward_sequences,
     forward_with_gaps,
     initial_state,
     unpack,
 )
-from rllib_hetero.team import Layout
 
 
 def actor_outputs_over_time(

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import clipped_surrogate, masked_mean, peer_surrogate, reparameterized
+from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.minibatch import Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import TOTAL, OnPolicyLearner
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.reductions import sum_over_learners
-from rllib_hetero.team import AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 CONTEXT = "context"
 """Output of a training pass: the context (..., c) as a leaf, for gradients to arrive at."""

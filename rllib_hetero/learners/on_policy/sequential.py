@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rllib_hetero.connectors.fragments_to_batch import ACTIVE
 from rllib_hetero.functional import fold, linear_surrogate
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.notes import largest
 from rllib_hetero.learners.on_policy.drift_check import CHECKED_UPDATES, DriftCheck
@@ -27,7 +28,7 @@ from rllib_hetero.learners.on_policy.on_policy_learner import (
 )
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.orders import arrange
-from rllib_hetero.team import CRITIC, AgentID, ModuleID
+from rllib_hetero.team import AgentID
 
 
 class SequentialLearner(OnPolicyLearner):

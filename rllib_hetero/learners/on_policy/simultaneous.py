@@ -8,9 +8,9 @@ import torch
 from ray.rllib.core import Columns
 from ray.rllib.utils.annotations import override
 
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import OnPolicyLearner
-from rllib_hetero.team import CRITIC, ModuleID
 
 
 class SimultaneousLearner(OnPolicyLearner):

@@ -24,12 +24,12 @@ from rllib_hetero.functional import (
     masked_mean,
     unflat,
 )
+from rllib_hetero.layout import CRITIC, ModuleID
 from rllib_hetero.learners.minibatch import Minibatch, Rows
 from rllib_hetero.learners.on_policy.on_policy_learner import POSITION, TOTAL
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.sequential import SequentialLearner
 from rllib_hetero.reductions import sum_over_learners
-from rllib_hetero.team import CRITIC, ModuleID
 
 
 class TrustRegionLearner(SequentialLearner):
