@@ -13,9 +13,9 @@ How to run this script
 Results to expect
 -----------------
 simple_spread, team return (the sum over agents), seed 1, 300,000 steps: -69.1 in the first
-iteration, -57.2 over the last 100,000 steps. The library's own actors, with the same settings and
-seed: -69.4 and -62.5. One seed says little. The returns of both, of the script before it was
-committed on top of 67aa998, are kept: docs/results/data/own-network*.csv.
+iteration, -56.7 over the last 100,000 steps (commit dc0a325). The library's own actors, with the
+same settings and seed: -69.4 and -62.5 (a working copy on top of 67aa998). One seed says little.
+The returns of both are kept: docs/results/data/own-network*.csv.
 """
 
 import torch
