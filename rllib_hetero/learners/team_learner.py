@@ -80,6 +80,10 @@ class TeamLearner(RestoringLearner):
             return nullcontext()
         return torch_threads(max(1, int(self.config.num_cpus_for_main_process)))
 
+    def is_trained(self, module_id: ModuleID) -> bool:
+        """Whether a module learns: the critic always, policies as `policies_to_train` says."""
+        return module_id == CRITIC or self.should_module_be_updated(module_id)
+
     def parameters_of(self, module_id: ModuleID) -> list[torch.nn.Parameter]:
         """What a gradient moves of a module: modules of a team stay as they are built."""
         return self._parameters[module_id]

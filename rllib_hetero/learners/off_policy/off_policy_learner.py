@@ -120,7 +120,7 @@ class OffPolicyLearner(TeamLearner):
         for fragment in training_data.episodes:
             column = first_column(fragment, training_data.num_envs) - self.columns.start
             self.replay.add(fragment, column)
-        self._statistics.add(training_data.episodes, self._learns)
+        self._statistics.add(training_data.episodes, self.is_trained)
         _, total = counts_of_learners(len(self.replay))
         self.metrics.log_value((ALL_MODULES, REPLAY_ROWS), total, window=1)
         fill = total / (self.config.rows_per_env * self.config.num_envs)
@@ -134,9 +134,6 @@ class OffPolicyLearner(TeamLearner):
             num_updates=num_updates,
             **kwargs,
         )
-
-    def _learns(self, module_id: ModuleID) -> bool:
-        return module_id == CRITIC or self.should_module_be_updated(module_id)
 
     @override(Learner)
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:

@@ -177,7 +177,7 @@ class OnPolicyLearner(HalvedUpdate):
         """Moves the running statistics of a module's inputs, if it has any and is trained."""
         module = self.module[module_id].unwrapped()
         norms = running_norms(getattr(module, "networks" if module_id == CRITIC else "body", None))
-        if not norms or not (module_id == CRITIC or self.should_module_be_updated(module_id)):
+        if not norms or not self.is_trained(module_id):
             return
         seen = rows[Columns.OBS]
         there = torch.ones(seen.shape[:-1], device=seen.device)
@@ -200,7 +200,7 @@ class OnPolicyLearner(HalvedUpdate):
         Modules that are given together step together, on the same rows. `key` tells this call's
         permutations from those of others; `position` is the agent's place in the order.
         """
-        trained = [m for m in data if m == CRITIC or self.should_module_be_updated(m)]
+        trained = [m for m in data if self.is_trained(m)]
         if not trained:
             return
         num_epochs = self._epochs if num_epochs is None else num_epochs
