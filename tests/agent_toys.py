@@ -190,7 +190,7 @@ def toy_config(
         .environment(toys.CountingTeam, env_config={"agents": agents, **(env_config or {})})
         .env_runners(num_env_runners=0, num_envs_per_env_runner=2, rollout_fragment_length=steps)
         .learners(agents_per_learner=host, num_cpus_per_agent_learner=0.01)
-        .consensus(**{"peer_timeout_s": 60.0} | consensus)
+        .consensus(**{"peer_timeout_s": 60.0, "beta": 1.0} | consensus)
         .training(
             lr=0.1, critic_lr=None, train_batch_size_per_learner=4,
             training_intensity=4 * 2 / (2 * steps),

@@ -117,6 +117,11 @@ def among(edges: Iterable[Edge], peers: Collection[str]) -> Edges:
     return frozenset((i, j) for i, j in edges if i in peers and j in peers)
 
 
+def touching(edges: Iterable[Edge], peers: Collection[str]) -> Edges:
+    """The edges of which at least one end is among the peers: who is due calls its neighbours."""
+    return frozenset((i, j) for i, j in edges if i in peers or j in peers)
+
+
 def metropolis(edges: Iterable[Edge]) -> dict[str, dict[str, float]]:
     """Of each peer with an edge, the weights of the others' copies in its average.
 

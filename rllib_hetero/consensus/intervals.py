@@ -1,4 +1,4 @@
-"""When a peer exchanges: after intervals that it draws for itself (F2A2, 5.6.2)."""
+"""When a peer calls its neighbours: after intervals that it draws for itself (F2A2, 5.6.2)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 class Intervals:
     """Who is due in which round, a pure function of (seed, round).
 
-    Every peer draws the rounds to its next exchange from N(mean, std), rounded, at least 1. The
+    Every peer draws the rounds to its next call from N(mean, std), rounded, at least 1. The
     paper fixes "the variance" and prints spreads of half the mean; the second number is taken as
     the standard deviation.
 
     Args:
         peers: Names of all peers; their order matters.
-        mean: Of the intervals, at least 1; infinite: nobody ever exchanges.
+        mean: Of the intervals, at least 1; infinite: nobody ever calls.
         std: Their standard deviation, at least 0.
         seed: Of what is drawn.
     """
@@ -33,7 +33,7 @@ class Intervals:
         self._restart()
 
     def due(self, round_: int) -> frozenset[str]:
-        """The peers that exchange in this round; rounds count from 1."""
+        """The peers that call their neighbours in this round; rounds count from 1."""
         if math.isinf(self._mean):
             return frozenset()
         if self._std == 0:
@@ -51,7 +51,7 @@ class Intervals:
         self._draws = [np.random.default_rng((self._seed, 2, k)) for k in range(len(self._peers))]
 
     def _walk(self, peer: int, round_: int) -> int:
-        """The peer's first exchange in this round or later."""
+        """The peer's first call in this round or later."""
         while self._next[peer] < round_:
             drawn = self._draws[peer].normal(self._mean, self._std)
             self._next[peer] += max(1, round(drawn))

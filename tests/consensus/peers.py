@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from rllib_hetero.consensus.graphs import Topology, among, metropolis
+from rllib_hetero.consensus.graphs import Topology, among, metropolis, touching
 from rllib_hetero.consensus.intervals import Intervals
 from rllib_hetero.consensus.multipliers import Consensus
 from rllib_hetero.consensus.shared_part import SharedPart
@@ -52,7 +52,8 @@ class Peers:
                 self.update(name)
             self.round += 1
             due = self.intervals.due(self.round) & self.alive
-            weights = metropolis(among(self.topology.edges(self.round), due))
+            living = among(self.topology.edges(self.round), self.alive)
+            weights = metropolis(touching(living, due))
             copies = {i: self.parts[i].vector() for i in weights}
             for i, others in weights.items():
                 self.consensus[i].mix(others, {j: copies[j] for j in others})

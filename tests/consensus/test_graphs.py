@@ -13,6 +13,7 @@ from rllib_hetero.consensus.graphs import (
     matrix,
     metropolis,
     neighbours,
+    touching,
 )
 from rllib_hetero.consensus.intervals import Intervals
 from rllib_hetero.consensus.traffic import of_policies, of_shared_parts
@@ -63,10 +64,21 @@ def test_extra_edges_are_drawn_anew_in_each_round_and_are_so_many():
     assert Topology(PEERS, "ring", extra_edges=1.0).edges(4) == Topology(PEERS).edges(4)
 
 
-def test_an_edge_needs_both_its_ends():
+def test_an_edge_needs_both_its_ends_to_answer():
     edges = among(Topology(PEERS[:4]).edges(1), {"p0", "p2", "p3"})
     assert edges == {("p0", "p2"), ("p0", "p3"), ("p2", "p3")}
     assert metropolis(edges)["p0"] == {"p2": 1 / 3, "p3": 1 / 3}
+
+
+def test_one_end_that_is_due_is_enough_to_call():
+    full = Topology(PEERS[:4]).edges(1)
+    assert touching(full, {"p1"}) == {("p0", "p1"), ("p1", "p2"), ("p1", "p3")}
+    assert touching(full, set()) == frozenset()
+    assert touching(full, {"p0", "p1", "p2"}) == full
+    # Each edge as often as its two ends call, less the rounds in which both do.
+    intervals = Intervals(PEERS[:4], 20, 10, seed=1)
+    used = sum(("p0", "p1") in touching(full, intervals.due(r)) for r in range(1, 4001))
+    assert 340 < used < 440
 
 
 @pytest.mark.parametrize(

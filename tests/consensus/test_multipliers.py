@@ -57,6 +57,19 @@ def test_through_adam_the_decoupled_form_agrees_and_averaging_is_biased():
     assert float((hard.mean() - hard.optimum()).abs().max()) > 0.5
 
 
+@pytest.mark.parametrize("interval", [(1, 0), (20, 10)])
+def test_through_adam_multipliers_must_be_small_beside_the_gradients(interval):
+    """Whatever a gradient's size, Adam moves a copy by lr, and a multiplier by beta * lr."""
+
+    def from_optimum(beta):
+        peers = Peers(4, adam=True, lr=0.02, curvature=1e-3, interval=interval, beta=beta)
+        peers.run(400)
+        return float((peers.copies() - peers.optimum()).abs().max())
+
+    assert from_optimum(beta=0.001) < 0.2
+    assert from_optimum(beta=1.0) > 1.0
+
+
 def test_averaging_shrinks_disagreement_by_the_second_eigenvalue():
     peers = Peers(8, graph="ring", mode="hard", curvature=0.0, equal_start=False)
     w = matrix(peers.names, peers.topology.edges(1))

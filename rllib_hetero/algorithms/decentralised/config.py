@@ -51,7 +51,7 @@ class DecentralisedConfig(TeamConfig):
         self.num_learners = 0
         self.num_steps_sampled_before_learning_starts = 0
         self.consensus_mode = "pdhg_decoupled"
-        self.consensus_beta = 1.0
+        self.consensus_beta = 0.01
         self.consensus_pull = 0.3
         self.topology: Any = "full"
         self.extra_edges = 0.0
@@ -90,7 +90,8 @@ class DecentralisedConfig(TeamConfig):
                 towards the average, as in [1] (5.4). "pdhg_decoupled": the gradient carries the
                 multiplier only, and the exchange pulls the copy: Adam would scale the pull away.
                 "hard": each copy is overwritten by the average.
-            beta: Step of the multipliers and, in "pdhg", weight of the penalty; > 0.
+            beta: Step of the multipliers and, in "pdhg", weight of the penalty; > 0. Large beside
+                the gradients it shakes the copies that it is to bring together.
             pull: By how much of its distance to the average a copy is pulled in an exchange, in
                 (0, 1]. "pdhg_decoupled" only.
             topology: "full", "ring" (in an order drawn from the seed), "star", "none" (nobody
@@ -100,7 +101,8 @@ class DecentralisedConfig(TeamConfig):
                 round, drawn anew; in [0, 1].
             interval: Mean and standard deviation of the updates from a member's exchange to its
                 next, drawn by each member for itself; (1, 0) exchanges after every update,
-                (float("inf"), 0) never. An edge is used when both its ends are due.
+                (float("inf"), 0) never. A member that is due exchanges with all its neighbours,
+                whether they are due or not.
             shared: Which parameters are shared: "critic", "attention" (the part of an attention
                 critic that all agents use), "actor_and_critic", "none", or a predicate on the
                 names of the member's parameters.

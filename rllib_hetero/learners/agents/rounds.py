@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from rllib_hetero.consensus.graphs import Edges, among
+from rllib_hetero.consensus.graphs import Edges, touching
 from rllib_hetero.consensus.traffic import Traffic, of_policies, of_shared_parts
 from rllib_hetero.layout import ModuleID
 from rllib_hetero.learners.agents.exchange import Mixing, Report, decide, mixing_of
@@ -43,7 +43,7 @@ class Rounds:
         """
         for number in range(first, last + 1):
             due = self._intervals.due(number)
-            edges = among(self._topology.edges(number), due) if due and self._shares else None
+            edges = touching(self._topology.edges(number), due) if due and self._shares else None
             if edges or (due and self._policies):
                 return number, edges or frozenset(), due if self._policies else ()
         return last, frozenset(), ()
