@@ -29,9 +29,9 @@ def check_kinds(config: Any) -> None:
         )
     if team.pictured and config.model_config.get("input_norm"):
         raise ValueError(
-            "`input_norm` keeps the statistics of vectors, and "
-            f"{', '.join(map(str, team.pictured))} see pictures, which have a scale of their "
-            "own: remove config.rl_module(model_config={'input_norm': True})."
+            "`input_norm` keeps the statistics of vectors, and pictures, which have a scale of "
+            f"their own, are seen by {', '.join(team.pictured)}: use "
+            "config.rl_module(model_config={'input_norm': False})."
         )
 
 

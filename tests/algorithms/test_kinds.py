@@ -382,6 +382,19 @@ REFUSED = {
         ),
         r"Nothing is left of a picture of shape \(12, 12\).*conv_filters",
     ),
+    "the scale of pictures": (
+        lambda: config_of(HAPPOConfig, team("mixed vector", "box box"), model={"input_norm": True}),
+        r"`input_norm` keeps the statistics of vectors, and pictures.* are seen by a: use "
+        r"config\.rl_module\(model_config=\{'input_norm': False\}\)",
+    ),
+    "the scale of a pictured state, off-policy": (
+        lambda: off_policy(
+            HASACConfig,
+            team("vector vector", "box box", state="grey"),
+            model={"input_norm": True},
+        ),
+        r"`input_norm` .*seen by the state: use .*'input_norm': False",
+    ),
     "no parts": (
         lambda: config_of(HAPPOConfig, TOGETHER, model={"part_hidden_sizes": [8]}),
         r"`part_hidden_sizes` is for Dict and Tuple observations, and there are none",
