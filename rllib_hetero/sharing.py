@@ -21,6 +21,13 @@ SHARED = "shared"
 LONGEST_NAME = 200
 """Bytes of a module's name: file systems take 255, and endings are added."""
 
+_ACTS_BY = {
+    "stochastic": "HAPPO, MAPPO",
+    "squashed": "HASAC, MASAC",
+    "deterministic": "HADDPG, HATD3, MADDPG, MATD3",
+}
+"""Families that are not for a single Discrete only, and who has them."""
+
 
 def lay_out(
     team: Team,
@@ -144,11 +151,20 @@ def _is_writable(agent: AgentID) -> bool:
 
 
 def _check_family(team: Team, policy_family: str) -> None:
+    refusal = _refusal(team, policy_family)
+    if refusal:
+        others = [names for family, names in _ACTS_BY.items() if not _refusal(team, family)]
+        raise TeamError(f"{refusal} Algorithms for the actions of this team: {', '.join(others)}.")
+
+
+def _refusal(team: Team, policy_family: str) -> str:
+    """Why a family of policies cannot act for all of a team; "" where it can."""
     for agent in team.agents:
         try:
             POLICY_FAMILIES[policy_family](team.moves[agent].flat)
         except ValueError as error:
-            raise TeamError(f"This algorithm cannot act for the agent {agent!r}: {error}") from None
+            return f"This algorithm cannot act for the agent {agent!r}: {error}"
+    return ""
 
 
 def _check_context(team: Team) -> None:

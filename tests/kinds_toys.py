@@ -34,6 +34,7 @@ ACTIONS = {
     "box": lambda: Box(-1.0, 1.0, (2,), np.float32),
     "plane": lambda: Box(-2.0, 1.0, (2, 2), np.float32),
     "scalar": lambda: Box(-1.0, 1.0, (), np.float32),
+    "endless": lambda: Box(-np.inf, np.inf, (2,), np.float32),
     "whole": lambda: Box(np.array([-1, 3]), np.array([1, 4]), dtype=np.int64),
     "discrete": lambda: Discrete(3),
     "shifted": lambda: Discrete(3, start=2),

@@ -112,8 +112,7 @@ def finite_bounds(space: gym.Space) -> tuple[tuple[float, ...], tuple[float, ...
     if not np.isfinite(width).all():
         raise ValueError(
             f"{space} has no finite bounds, and tanh needs bounds to map to. Wrap the environment "
-            "so that it declares a finite Box and scales its actions, or use an algorithm whose "
-            "actions are unbounded, such as HAPPO."
+            "so that it declares a finite Box and scales its actions."
         )
     if not (width > 0).all():
         raise ValueError(

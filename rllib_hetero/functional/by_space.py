@@ -70,7 +70,6 @@ def refuse_mixed(dist: ClosedForm) -> ClosedForm:
     if isinstance(dist, Mixed):
         raise ValueError(
             "its actions are both choices and numbers, of which the off-policy methods draw one or "
-            "the other. On-policy methods take both (HAPPO, MAPPO); or wrap the environment so "
-            "that it cuts the numbers into choices."
+            "the other. Wrap the environment so that it cuts the numbers into choices."
         )
     return dist

@@ -89,6 +89,5 @@ def greedy_for(space: gym.Space) -> Distribution:
     if isinstance(space, Discrete) and space.start == 0:
         return EpsilonGreedy(int(space.n))
     raise ValueError(
-        f"{space} has no values of single choices: a Discrete (starting at 0) is needed. Box and "
-        "MultiDiscrete actions are for HADDPG, HATD3, HASAC, MADDPG, MATD3 and MASAC."
+        f"{space} has no values of single choices: a Discrete (starting at 0) is needed."
     )

@@ -251,9 +251,8 @@ def categorical_for(space: gym.Space) -> Categorical:
     if isinstance(space, Discrete) and space.start == 0:
         return Categorical(int(space.n))
     raise ValueError(
-        f"this method draws from, or sums over, the choices of a Discrete (starting at 0), and the "
-        f"action space is {space}. Box and MultiDiscrete actions are for MASAC, HASAC, MAPPO "
-        "and HAPPO."
+        f"the action space is {space}, and this method draws from, or sums over, the choices of a "
+        "Discrete (starting at 0)."
     )
 
 

@@ -293,7 +293,7 @@ BAD_SETTINGS = {
             lambda kind=kind: toys.small(
                 COMAConfig(), env_config={"actions": {"a": "discrete", "b": kind}}
             ),
-            rf"agent 'b'.*choices of a Discrete.*{word}",
+            rf"agent 'b'.*{word}.*choices of a Discrete",
         )
         for kind, word in (("box", "Box"), ("multi", "MultiDiscrete"))
     },

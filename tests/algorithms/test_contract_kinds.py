@@ -4,6 +4,9 @@ Of what it takes it is given as many kinds at once as one team has agents for. T
 arrives whole, in the fragment and at the environment, is in `test_kinds.py`.
 """
 
+import functools
+import re
+
 import numpy as np
 import pytest
 from contract_toys import (
@@ -80,6 +83,37 @@ def test_it_is_taken_or_refused_in_words(name, kind):
     else:
         with pytest.raises(ValueError, match=rf"(?s){words}"):
             config.validate()
+
+
+def refusal(name, actions):
+    """The words; none where the algorithm takes the actions of a team of two."""
+    try:
+        kinds_config(name, team("vector vector", actions)).validate()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+GENERAL = ("HAPPO", "MAPPO", "HASAC", "MASAC", "HADDPG", "HATD3", "MADDPG", "MATD3")
+"""Algorithms of which some take whatever a team does."""
+
+
+@functools.cache
+def who_takes(actions):
+    return {name for name in GENERAL if refusal(name, actions) is None}
+
+
+@every_algorithm
+@pytest.mark.parametrize(
+    "actions", ["mixed mixed", "discrete mixed", "chosen plane", "endless box"]
+)
+def test_who_refuses_actions_names_those_who_take_them(name, actions):
+    words = refusal(name, actions)
+    if words is None:
+        assert set(capabilities_of(name).actions) > {"Discrete"}
+    else:
+        named = re.search(r"Algorithms for the actions of this team: (.*)\.$", words)
+        assert set(named[1].split(", ")) == who_takes(actions) >= {"HAPPO", "MAPPO"}
 
 
 def most_kinds(c):

@@ -59,7 +59,7 @@ def test_sizes_and_family():
     "space", [Box(-1.0, 1.0, (2,), np.float32), MultiDiscrete([2, 2]), Discrete(3, start=1)]
 )
 def test_other_spaces_are_refused(space):
-    with pytest.raises(ValueError, match=r"a Discrete .* is needed.*HASAC"):
+    with pytest.raises(ValueError, match=r"a Discrete .* is needed"):
         POLICY_FAMILIES["greedy"](space)
 
 

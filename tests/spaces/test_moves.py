@@ -14,6 +14,7 @@ FLAT = {
     "box": Box(-1.0, 1.0, (2,), np.float32),
     "plane": Box(-2.0, 1.0, (4,), np.float32),
     "scalar": Box(-1.0, 1.0, (1,), np.float32),
+    "endless": Box(-np.inf, np.inf, (2,), np.float32),
     "whole": MultiDiscrete([3, 2]),
     "discrete": Discrete(3),
     "shifted": Discrete(3),
