@@ -23,8 +23,9 @@ from rllib_hetero import (
     load_policies,
 )
 from rllib_hetero.layout import CRITIC
+from rllib_hetero.learners.off_policy import input_statistics
 from rllib_hetero.learners.off_policy.input_statistics import InputStatistics
-from rllib_hetero.modules.input_norm import running_norms
+from rllib_hetero.modules.input_norm import RunningNorm, running_norms
 
 UNLIKE = {"a": (3, "box"), "b": (4, "discrete"), "c": (3, "box")}
 CHOOSING = {"a": (2, "three"), "b": (3, "discrete"), "c": (2, "three")}
@@ -173,15 +174,57 @@ def test_failed_steps_and_what_the_dead_are_shown_count_for_nothing():
     assert norms["pair"][0].rows == 0
 
 
-def test_a_target_has_the_statistics_of_its_network():
-    learner = make_learner(config_of("qmix", env={"state": True}))
-    for m, of_module in statistics_of(learner).items():
-        assert len(of_module) == 1, m
-        names = [k for k in learner.module[m].state_dict() if k.endswith(".rows")]
-        assert len(names) == 2 and any("target" in k for k in names)
-        of_module[0].mean.fill_(0.25)
-        means = [x for k, x in learner.module[m].state_dict().items() if k.endswith(".mean")]
-        assert all((x == 0.25).all() for x in means)
+@pytest.mark.parametrize("case", CASES)
+def test_a_target_has_the_statistics_of_its_network(case):
+    learner = make_learner(config_of(case, env={"state": True}))
+    found = 0
+    for m in learner.module.keys():  # noqa: SIM118
+        norms = [
+            (name, part)
+            for name, part in learner.module[m].named_modules(remove_duplicate=False)
+            if isinstance(part, RunningNorm)
+        ]
+        own = [part for name, part in norms if "target" not in name]
+        targets = [part for name, part in norms if "target" in name]
+        assert all(any(part is norm for norm in own) for part in targets), m
+        found += len(targets)
+    assert found
+
+
+def test_a_module_that_is_not_trained_keeps_its_statistics():
+    config = config_of("hasac", env={"state": True}).copy(copy_frozen=False)
+    config.multi_agent(policies_to_train=["b"])
+    config.validate()
+    learner = make_learner(config)
+    update(learner, sample(make_runner(config), learner), 1)
+    rows = {m: float(norms[0].rows) for m, norms in statistics_of(learner).items()}
+    assert rows["pair"] == 0 < rows["b"] < rows[CRITIC]
+
+
+def test_learners_count_the_rows_of_all_in_one_message(monkeypatch):
+    learner = make_learner(config_of("hasac", env={"state": True}))
+    start, layout = learner.module, learner.config.layout
+    (fragment,) = sample(make_runner(learner.config), learner)
+    together, one, two = (copy.deepcopy(start) for _ in range(3))
+
+    def count(module, envs, total):
+        modules = {m: module[m].unwrapped() for m in module.keys()}  # noqa: SIM118
+        sent = []
+        monkeypatch.setattr(
+            input_statistics, "sum_over_learners", lambda x: total(sent.append(x) or x)
+        )
+        InputStatistics(layout, modules).add([fragment.select(envs)], lambda _: True)
+        (message,) = sent
+        return message, {m: running_norms(modules[m])[0].state_dict() for m in modules}
+
+    _, expected = count(together, range(3), lambda x: x)
+    others, _ = count(copy.deepcopy(start), range(1), lambda x: x)
+    message, first = count(one, range(1, 3), lambda x: x + others)
+    _, second = count(two, range(1), lambda x: x + message)
+    for m, norm in expected.items():
+        for name, x in norm.items():
+            torch.testing.assert_close(first[m][name], x)
+            assert torch.equal(first[m][name], second[m][name])
 
 
 def everything(algo):
