@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import runner_toys as toys
 import torch
+from kinds_toys import KindsTeam, team
+from toys import small_config
 
 from rllib_hetero import (
     BPPOConfig,
@@ -36,6 +38,9 @@ CASES = {
     "squashed": (HASACConfig, {}, "none", {}, None),
     "deterministic": (HATD3Config, {"actions": {"a": "uneven"}}, "none", {}, None),
     "squashed, far off": (HASACConfig, {}, "none", {"input_norm": True}, None),
+    "scaled, masked, remembering": (
+        MAPPOConfig, {"actions": MIXED, "masked": "bc"}, "none", {"input_norm": True}, "gru",
+    ),
     "values, masked": (QMIXConfig, {"actions": DISCRETE, "masked": "b"}, "none", {}, "gru"),
 }  # fmt: skip
 
@@ -131,4 +136,22 @@ def test_agents_that_act_in_sequence_are_refused(tmp_path):
     for path in (tmp_path / "policies").glob("*.pt"):
         to_tensors(path)
     with pytest.raises(TeamError, match="act in sequence must be told"):
+        export_programs(tmp_path, tmp_path / "programs")
+
+
+def test_what_is_no_vector_is_refused(tmp_path):
+    config = small_config(
+        MAPPOConfig,
+        KindsTeam,
+        team("vector picture vector", "box discrete mixed"),
+        model={"conv_filters": [[4, 3, 3]], "conv_features": 8},
+    )
+    algo = type("Algo", (), {"config": config, "training_iteration": 0})()
+    export_description(algo, tmp_path.as_uri())
+    modules = config.get_multi_rl_module_spec(inference_only=True).build()
+    for m in config.layout.groups:
+        state = modules[m].get_state(inference_only=True)
+        torch.save(state, tmp_path / "policies" / f"{m}.pt")
+        to_tensors(tmp_path / "policies" / f"{m}.pt")
+    with pytest.raises(TeamError, match=r"those of \['b', 'c'\].*load_policies"):
         export_programs(tmp_path, tmp_path / "programs")
