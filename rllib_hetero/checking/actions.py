@@ -14,7 +14,6 @@ from rllib_hetero.checking.choosing import (
     components,
     finite_bounds,
     read_masks,
-    translated,
 )
 from rllib_hetero.checking.findings import Fault, error, note, warning
 from rllib_hetero.checking.observations import numbers_of, plain, same
@@ -61,7 +60,7 @@ def extremes(subject: Subject) -> Iterator[Fault]:
             if agent not in actions:
                 break  # told by another check
             flat = actions[agent] if moves.plain else choose.flat(agent, masks.get(agent))
-            actions[agent] = translated(moves, _put(flat, component, extreme))
+            actions[agent] = moves.decode_one(_put(flat, component, extreme))
             if agent in masks and not isinstance(component, slice):
                 allowed = components(moves.flat, masks[agent])[component or 0]
                 if not allowed[extreme]:

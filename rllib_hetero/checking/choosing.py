@@ -9,8 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from rllib_hetero.functional import num_choices
-from rllib_hetero.spaces import Moves, is_mixed
-from rllib_hetero.spaces.moves import pick
+from rllib_hetero.spaces import is_mixed
 from rllib_hetero.team import ACTION_MASK, AgentID, Team
 
 _HUGE = 1e30  # Bounds beyond it are as good as infinite.
@@ -40,7 +39,7 @@ class RandomActions:
         return {a: self._draw(a, masks.get(a)) for a in acting}
 
     def _draw(self, agent: AgentID, mask: np.ndarray | None) -> Any:
-        return translated(self._team.moves[agent], self.flat(agent, mask))
+        return self._team.moves[agent].decode_one(self.flat(agent, mask))
 
     def flat(self, agent: AgentID, mask: np.ndarray | None) -> Any:
         """An action of the agent's flat space, see `spaces.Moves`."""
@@ -59,11 +58,6 @@ class RandomActions:
             for p in components(space, mask)
         ]
         return int(parts[0]) if isinstance(space, Discrete) else np.array(parts, space.dtype)
-
-
-def translated(moves: Moves, flat: Any) -> Any:
-    """A flat action as the environment takes it."""
-    return flat if moves.plain else pick(moves.decode(np.asarray(flat)[None]), 0)
 
 
 def finite_bounds(space: Box) -> tuple[np.ndarray, np.ndarray]:

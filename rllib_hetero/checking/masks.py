@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rllib_hetero.checking.calls import EnvironmentFault, short
-from rllib_hetero.checking.choosing import RandomActions, components, read_masks, translated
+from rllib_hetero.checking.choosing import RandomActions, components, read_masks
 from rllib_hetero.checking.findings import Fault, error, note, warning
 from rllib_hetero.checking.playing import reset, step
 from rllib_hetero.checking.subject import Subject
@@ -105,7 +105,7 @@ def forbidden(subject: Subject) -> Iterator[Fault]:
                 moves = team.moves[agent]
                 wrong = [int(p.argmin()) for p in components(moves.flat, masks[agent])]
                 flat = wrong[0] if isinstance(moves.flat, Discrete) else np.array(wrong)
-                actions[agent] = translated(moves, flat)
+                actions[agent] = moves.decode_one(flat)
                 try:
                     step(env, team, moment, actions)
                 except EnvironmentFault:

@@ -11,7 +11,6 @@ from gymnasium.spaces import Box, MultiDiscrete
 
 from rllib_hetero.layout import Layout
 from rllib_hetero.spaces import Moves, is_mixed
-from rllib_hetero.spaces.moves import pick
 from rllib_hetero.team import AgentID
 
 Transform = Callable[[np.ndarray], np.ndarray]
@@ -92,5 +91,4 @@ def random_action(moves: Moves, mask: np.ndarray | None = None) -> Any:
         moves: The agent's actions; the randomness is that of their flat space.
         mask: As of `sample_action`.
     """
-    action = sample_action(moves.flat, mask)
-    return action if moves.plain else pick(moves.decode(np.asarray(action)[None]), 0)
+    return moves.decode_one(sample_action(moves.flat, mask))

@@ -13,7 +13,7 @@ from rllib_hetero.functional import Density
 from rllib_hetero.layout import Layout, ModuleID
 from rllib_hetero.runners.fragment import Finals, PerModule, TeamFragment
 from rllib_hetero.runners.vector_env import VectorTeamEnv
-from rllib_hetero.spaces import row_dtype
+from rllib_hetero.spaces import decoded, row_dtype
 from rllib_hetero.team import ACTION_MASK, OBSERVATIONS, AgentID
 
 
@@ -137,9 +137,9 @@ class Recorder:
 
     def seen(self, t: int, e: int) -> dict[AgentID, Any]:
         """Copies of what those saw who acted in step t of environment e, as it returned them."""
-        acting = self._acting(t, e)
+        acting, spaces = self._acting(t, e), self._layout.team.row_spaces
         seen: dict[AgentID, Any] = {
-            a: view[t, e].copy() for a, view in self._agent_views if a in acting
+            a: decoded(spaces[a], view[t, e].copy()) for a, view in self._agent_views if a in acting
         }
         for a, view in self._mask_views:
             if a in acting:
@@ -147,10 +147,13 @@ class Recorder:
         return seen
 
     def acted(self, t: int, e: int) -> dict[AgentID, Any]:
-        """Copies of the actions of step t of environment e, as the policies drew them."""
-        acting = self._acting(t, e)
+        """Copies of the actions of step t of environment e, as the policies drew them.
+
+        They are of the environment's spaces, but for bounds: nothing is clipped or stretched.
+        """
+        acting, moves = self._acting(t, e), self._layout.team.moves
         return {
-            a: self.actions[m][t, e, k].copy()
+            a: moves[a].decode_one(self.actions[m][t, e, k].copy())
             for a, (m, k) in self._layout.slot_of.items()
             if a in acting
         }

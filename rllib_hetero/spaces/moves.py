@@ -102,6 +102,10 @@ class Moves:
             arrays.append(x)
         return _nested(self.space, iter(arrays))
 
+    def decode_one(self, action: Any) -> Any:
+        """The environment's action, of a flat one without the leading axis."""
+        return action if self.plain else pick(self.decode(np.asarray(action)[None]), 0)
+
 
 def pick(actions: Any, index: int) -> Any:
     """One of B actions, as `Moves.decode` gives them."""

@@ -146,6 +146,29 @@ def assert_alike(x, y):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("case", ["numbers", "pictures", "parts", "shared"])
+def test_callbacks_see_what_was_shown_and_done(case):
+    cls, env_config, settings = TEAMS[case]
+    episodes = []
+    config = config_of(cls, env_config, **settings).copy(copy_frozen=False)
+    config.callbacks(on_episode_created=lambda episode, **_: episodes.append(episode))
+    config.validate()
+    runner = toys.make_runner(config)
+    runner.sample(num_timesteps=2 * 5, explore=False)
+    for env, episode in zip(runner.env.envs, episodes[:2], strict=True):
+        assert episode.rllib_episode().is_truncated
+        observations, actions = episode.get_observations(), episode.get_actions()
+        for agent in env.possible_agents:
+            masked = agent in env.config["masked"]
+            for t, seen in enumerate(observations[agent]):
+                assert_alike(seen["observations"] if masked else seen, env.log[t][agent])
+            assert len(observations[agent]) == 6 and len(actions[agent]) == 5
+            for t, action in enumerate(actions[agent]):
+                drawn, given = (first_choices(env.action_spaces[agent], u)
+                                for u in (action, env.given[t][agent]))  # fmt: skip
+                assert drawn == given
+
+
 @pytest.mark.parametrize("case", ["pictures", "numbers"])
 def test_rllibs_runner_is_the_oracle(case):
     config = config_of(*TEAMS[case][:2])
