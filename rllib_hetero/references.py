@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -24,3 +25,16 @@ def fetch(thing: Any, timeout_s: float | None = None) -> Any:
         return ray.get(thing, timeout=timeout_s)
     except RayError:
         return None
+
+
+def fetch_all(things: Sequence[Any], timeout_s: float | None = None) -> list[Any]:
+    """As `fetch`, of several things that are on their way at the same time.
+
+    Args:
+        things: References, all of them different, or the things themselves.
+        timeout_s: Seconds to wait for all of them. None: for ever.
+    """
+    references = [thing for thing in things if isinstance(thing, ray.ObjectRef)]
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=timeout_s)
+    return [fetch(thing, timeout_s=0) for thing in things]

@@ -9,6 +9,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.typing import StateDict
 
 from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.runners.posted import PostedFragment, post
 
 _TAG = "rollout_ahead"
 
@@ -17,13 +18,13 @@ class Rollout(NamedTuple):
     """What a runner has sampled, and what that began with.
 
     Attributes:
-        fragments: A list of one.
+        fragments: A list of one, in the object store if that was asked for.
         metrics: The runner's, since its last rollout.
         progress: The runner's counters before it; a runner that is set to them samples it anew.
         policy: The number of the policies that it was asked to be of; None: whichever.
     """
 
-    fragments: list[TeamFragment]
+    fragments: list[TeamFragment] | list[PostedFragment]
     metrics: Any
     progress: StateDict
     policy: int | None
@@ -39,6 +40,7 @@ class RolloutsAhead:
         runners: Whose remote ones sample.
         timeout_s: How long to wait for rollouts that are to be taken; those that come later are
             taken with the next ones. None: for ever.
+        by_reference: Whether runners post their fragments, for remote learners to read.
 
     Attributes:
         policy: The number of the policies that rollouts must be of. A runner that does not have
@@ -46,20 +48,25 @@ class RolloutsAhead:
             thrown away. None: whatever policies a runner has will do.
     """
 
-    def __init__(self, runners: EnvRunnerGroup, timeout_s: float | None) -> None:
+    def __init__(
+        self, runners: EnvRunnerGroup, timeout_s: float | None, *, by_reference: bool = False
+    ) -> None:
         self._runners = runners
         self._timeout_s = timeout_s
+        self._by_reference = by_reference
         self.policy: int | None = None
         self._asked: set[int] = set()
         self._finished: dict[int, Rollout] = {}
 
     def ask(self, *, random_actions: bool = False) -> None:
         """Asks every healthy runner for a rollout of which there is none to be taken."""
-        policy = self.policy
+        policy, by_reference = self.policy, self._by_reference
         idle = [i for i in self._runners.healthy_env_runner_ids() if i not in self._asked]
         if idle:
             self._runners.foreach_env_runner_async(
-                lambda runner: _sample(runner, policy, random_actions=random_actions),
+                lambda runner: sample_rollout(
+                    runner, policy, random_actions=random_actions, by_reference=by_reference
+                ),
                 tag=_TAG,
                 remote_worker_ids=idle,
             )
@@ -109,9 +116,28 @@ class RolloutsAhead:
         return {i: rollout.progress for i, rollout in self._finished.items()}
 
 
-def _sample(runner: Any, policy: int | None, *, random_actions: bool) -> Rollout | None:
+def sample_rollout(
+    runner: Any,
+    policy: int | None = None,
+    *,
+    random_actions: bool = False,
+    by_reference: bool = False,
+) -> Rollout | None:
+    """Has a runner sample.
+
+    Args:
+        runner: A team env runner.
+        policy: The number of the policies that the rollout must be of. None: whichever.
+        random_actions: See `TeamEnvRunner.sample`.
+        by_reference: Whether it posts its fragments.
+
+    Returns:
+        The rollout; None if the runner does not have these policies.
+    """
     if policy is not None and runner._weights_seq_no != policy:
         return None
     progress = runner.get_progress()
     fragments = runner.sample(random_actions=random_actions)
+    if by_reference:
+        fragments = [post(fragment) for fragment in fragments]
     return Rollout(fragments, runner.get_metrics(), progress, policy)

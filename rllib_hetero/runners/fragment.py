@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -124,6 +125,11 @@ class TeamFragment:
     def num_envs(self) -> int:
         return self.valid.shape[1]
 
+    @property
+    def steps_by_env(self) -> np.ndarray:
+        """(E,) int64, as `env_steps`, of each environment."""
+        return self.valid.sum(0)
+
     def select(self, envs: range) -> TeamFragment:
         """The fragment of a contiguous range of its environments (views, not copies)."""
         s = slice(envs.start, envs.stop)
@@ -156,17 +162,32 @@ class TeamFragment:
         )
 
 
-def shard(fragments: list[TeamFragment], num_shards: int) -> list[list[TeamFragment]]:
+class Divisible(Protocol):
+    """What is shared out by whole environments: a fragment, or whatever stands for one."""
+
+    @property
+    def num_envs(self) -> int: ...
+
+    @property
+    def steps_by_env(self) -> np.ndarray: ...
+
+    def select(self, envs: range) -> Any: ...
+
+
+F = TypeVar("F", bound=Divisible)
+
+
+def shard(fragments: list[F], num_shards: int) -> list[list[F]]:
     """Splits fragments over learners, whole environments each, as evenly in steps as these go.
 
     Environments stay in order, so that the shards' rows, put end to end, are the rows of the
     unsharded batch. A shard may be empty.
     """
-    columns = [(f, e, int(f.valid[:, e].sum())) for f in fragments for e in range(f.num_envs)]
+    columns = [(f, e, rows) for f in fragments for e, rows in enumerate(f.steps_by_env.tolist())]
     total = sum(rows for _, _, rows in columns)
-    shards: list[list[TeamFragment]] = [[] for _ in range(num_shards)]
+    shards: list[list[F]] = [[] for _ in range(num_shards)]
     seen = 0
-    runs: list[tuple[int, TeamFragment, int, int]] = []  # shard, fragment, first env, end
+    runs: list[tuple[int, F, int, int]] = []  # shard, fragment, first env, end
     for f, e, rows in columns:
         # The shard in which this environment's middle row falls.
         k = min(num_shards - 1, int((seen + rows / 2) * num_shards / total)) if total else 0

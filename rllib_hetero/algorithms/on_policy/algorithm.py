@@ -21,14 +21,19 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_hetero.algorithms.each_learner import each_learner
-from rllib_hetero.algorithms.rollouts_ahead import RolloutsAhead
+from rllib_hetero.algorithms.receiving import received
+from rllib_hetero.algorithms.rollouts_ahead import Rollout, RolloutsAhead, sample_rollout
 from rllib_hetero.algorithms.team_algorithm import TeamAlgorithm
 from rllib_hetero.algorithms.training_data import TeamTrainingData
 from rllib_hetero.algorithms.weights import send_actors
 from rllib_hetero.runners.fragment import TeamFragment
+from rllib_hetero.runners.posted import PostedFragment
+from rllib_hetero.runners.team_env_runner import TeamEnvRunner
 
 ACTORS_UPDATE_TIMER = "actors_update_timer"
 CRITIC_UPDATE_TIMER = "critic_update_timer"
+
+Fragments = list[TeamFragment] | list[PostedFragment]
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +43,30 @@ class OnPolicyAlgorithm(TeamAlgorithm):
 
     With `overlap`, weights are sent as soon as the actors are updated, and the next batch is
     sampled while the critic is fitted. Runners have no critic: it is the same batch.
+
+    Remote learners read fragments where remote runners have posted them. The driver then sees how
+    many steps they have, and metrics.
     """
 
     @override(Algorithm)
     def setup(self, config: Any) -> None:
         super().setup(config)
-        if self.config.overlap:
-            self.rollouts_ahead = RolloutsAhead(self.env_runner_group, self.config.sample_timeout_s)
+        config = self.config
+        # What RLlib's own runners return are episodes, which become a fragment in the driver.
+        team_runners = issubclass(config.env_runner_cls, TeamEnvRunner)
+        self._by_reference = config.num_learners > 0 and config.num_env_runners > 0 and team_runners
+        if config.overlap:
+            self.rollouts_ahead = RolloutsAhead(
+                self.env_runner_group, config.sample_timeout_s, by_reference=self._by_reference
+            )
 
     @override(Algorithm)
     def training_step(self) -> None:
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            ahead = self.rollouts_ahead
-            fragments = self._sample() if ahead is None else self._take(ahead)
+            fragments = self._sample()
         if not fragments:
             return
+        ahead = self.rollouts_ahead
         if ahead is None:
             with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
                 results = self._update(fragments)
@@ -61,7 +75,7 @@ class OnPolicyAlgorithm(TeamAlgorithm):
             results = self._update_while_sampling(fragments, ahead)
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
-    def _update(self, fragments: list[TeamFragment], **kwargs: Any) -> list:
+    def _update(self, fragments: Fragments, **kwargs: Any) -> list:
         config = self.config
         return self.learner_group.update(
             training_data=TeamTrainingData(episodes=fragments),
@@ -72,7 +86,7 @@ class OnPolicyAlgorithm(TeamAlgorithm):
             **kwargs,
         )
 
-    def _update_while_sampling(self, fragments: list[TeamFragment], ahead: RolloutsAhead) -> list:
+    def _update_while_sampling(self, fragments: Fragments, ahead: RolloutsAhead) -> list:
         start = time.perf_counter()
         ahead.policy = self._update(fragments, actors_only=True)[0]
         actors = time.perf_counter() - start
@@ -103,43 +117,57 @@ class OnPolicyAlgorithm(TeamAlgorithm):
 
     # ---- sampling ---------------------------------------------------------------------------
 
-    def _sample(self) -> list[TeamFragment]:
-        """A batch, sampled now; empty if no runner answered."""
-        samples, runner_results = synchronous_parallel_sample(
-            worker_set=self.env_runner_group,
-            max_env_steps=self._enough_env_steps(),
-            sample_timeout_s=self.config.sample_timeout_s,
-            _uses_new_env_runners=True,
-            _return_metrics=True,
-        )
-        return self._looked_through(samples, runner_results)
-
-    def _take(self, ahead: RolloutsAhead) -> list[TeamFragment]:
-        """A batch, of which the first round may be under way; empty if no runner answered."""
-        samples: list[TeamFragment] = []
-        runner_results: list[Any] = []
-        steps = 0
-        while steps < self._enough_env_steps():
-            # In the first round, of runners that are new or have been replaced.
-            ahead.ask()
-            taken = ahead.take()
-            if not taken:
-                # Those whose weights did not arrive sample nothing.
-                self._sync_weights()
-                break
-            for rollout in taken:
-                samples += rollout.fragments
-                runner_results.append(rollout.metrics)
-                # A fragment with a problem has none, and says that it is enough.
-                steps += int(rollout.metrics[NUM_ENV_STEPS_SAMPLED])
-        return self._looked_through(samples, runner_results)
-
-    def _looked_through(self, samples: list, runner_results: list) -> list[TeamFragment]:
+    def _sample(self) -> Fragments:
+        """A batch; empty if no runner answered."""
+        if self.rollouts_ahead is None and not self._by_reference:
+            samples, runner_results = synchronous_parallel_sample(
+                worker_set=self.env_runner_group,
+                max_env_steps=self._enough_env_steps(),
+                sample_timeout_s=self.config.sample_timeout_s,
+                _uses_new_env_runners=True,
+                _return_metrics=True,
+            )
+        else:
+            rollouts = self._rollouts()
+            if self._by_reference:
+                rollouts = received(rollouts, self.learner_group)
+            samples = [fragment for rollout in rollouts for fragment in rollout.fragments]
+            runner_results = [rollout.metrics for rollout in rollouts]
         if not samples:
             self._without_samples(logger)
             return []
         self.metrics.aggregate(runner_results, key=ENV_RUNNER_RESULTS)
         return self._fragments(samples)
+
+    def _rollouts(self) -> list[Rollout]:
+        """As many rounds of them as make a batch; empty if no runner answered."""
+        rollouts: list[Rollout] = []
+        steps = 0
+        while steps < self._enough_env_steps():
+            taken = self._round()
+            if not taken:
+                break
+            rollouts += taken
+            # A fragment with a problem has none, and says that it is enough.
+            steps += sum(int(rollout.metrics[NUM_ENV_STEPS_SAMPLED]) for rollout in taken)
+        return rollouts
+
+    def _round(self) -> list[Rollout]:
+        """A rollout of every runner that answers. That of a first round may be under way."""
+        ahead = self.rollouts_ahead
+        if ahead is None:
+            return self.env_runner_group.foreach_env_runner(
+                lambda runner: sample_rollout(runner, by_reference=True),
+                local_env_runner=False,
+                timeout_seconds=self.config.sample_timeout_s,
+            )
+        # In the first round, of runners that are new or have been replaced.
+        ahead.ask()
+        taken = ahead.take()
+        if not taken:
+            # Those whose weights did not arrive sample nothing.
+            self._sync_weights()
+        return taken
 
     def _enough_env_steps(self) -> int:
         """How many steps make a batch: all of them, or nearly.

@@ -45,6 +45,7 @@ from rllib_hetero.learners.on_policy.halves import ACTORS_DONE, HalvedUpdate
 from rllib_hetero.learners.on_policy.over_time import actor_outputs_over_time, critic_values
 from rllib_hetero.learners.on_policy.policy_change import PolicyChange
 from rllib_hetero.learners.on_policy.units import Chunks, SingleRows
+from rllib_hetero.learners.receiving import ReceivingLearner
 from rllib_hetero.learners.schedules import scheduled
 from rllib_hetero.modules.input_norm import moments_of_those_there, running_norms
 from rllib_hetero.reductions import (
@@ -63,7 +64,7 @@ RECORD = "record"
 """Entry: whether this step's statistics enter the metrics (the last epoch's do)."""
 
 
-class OnPolicyLearner(HalvedUpdate):
+class OnPolicyLearner(ReceivingLearner, HalvedUpdate):
     """Base of the on-policy learners. Subclasses say in which order actors are stepped.
 
     A subclass implements `update_actors`, a generator of minibatches, and `surrogate`, the
@@ -93,7 +94,7 @@ class OnPolicyLearner(HalvedUpdate):
         batch = self._learner_connector(
             rl_module=self.module,
             batch={},
-            episodes=training_data.episodes,
+            episodes=self.fragments_of(training_data),
             shared_data={},
             metrics=self.metrics,
         )
