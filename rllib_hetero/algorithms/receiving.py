@@ -30,9 +30,8 @@ def received(rollouts: list[Rollout], learners: Any) -> list[Rollout]:
         if not lost:
             break
         logger.warning(
-            "%d of %d fragments are lost with the env runners that had sampled them, or took "
-            "longer to read than config.env_runners(sample_timeout_s=...): this iteration trains "
-            "on the others.",
+            "%d of %d fragments are lost with the env runners that had sampled them, or take "
+            "longer to read than config.env_runners(sample_timeout_s=...).",
             len(lost),
             len(data.episodes),
         )

@@ -128,9 +128,12 @@ class OnPolicyAlgorithm(TeamAlgorithm):
                 _return_metrics=True,
             )
         else:
-            rollouts = self._rollouts()
+            rollouts = self._filled_up([])
             if self._by_reference:
-                rollouts = received(rollouts, self.learner_group)
+                there = received(rollouts, self.learner_group)
+                if len(there) < len(rollouts):
+                    there = received(self._filled_up(there), self.learner_group)
+                rollouts = there
             samples = [fragment for rollout in rollouts for fragment in rollout.fragments]
             runner_results = [rollout.metrics for rollout in rollouts]
         if not samples:
@@ -139,17 +142,16 @@ class OnPolicyAlgorithm(TeamAlgorithm):
         self.metrics.aggregate(runner_results, key=ENV_RUNNER_RESULTS)
         return self._fragments(samples)
 
-    def _rollouts(self) -> list[Rollout]:
-        """As many rounds of them as make a batch; empty if no runner answered."""
-        rollouts: list[Rollout] = []
-        steps = 0
-        while steps < self._enough_env_steps():
+    def _filled_up(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """With as many further rounds as make a batch, or as runners answer."""
+        # A fragment with a problem has no steps, and says that it is enough.
+        while (
+            sum(int(r.metrics[NUM_ENV_STEPS_SAMPLED]) for r in rollouts) < self._enough_env_steps()
+        ):
             taken = self._round()
             if not taken:
                 break
-            rollouts += taken
-            # A fragment with a problem has none, and says that it is enough.
-            steps += sum(int(rollout.metrics[NUM_ENV_STEPS_SAMPLED]) for rollout in taken)
+            rollouts = [*rollouts, *taken]
         return rollouts
 
     def _round(self) -> list[Rollout]:
