@@ -143,14 +143,8 @@ class OnPolicyAlgorithm(TeamAlgorithm):
         return self._fragments(samples)
 
     def _filled_up(self, rollouts: list[Rollout]) -> list[Rollout]:
-        """With as many further rounds as make a batch, or as runners answer."""
-        # A fragment with a problem has no steps, and says that it is enough.
-        while (
-            sum(int(r.metrics[NUM_ENV_STEPS_SAMPLED]) for r in rollouts) < self._enough_env_steps()
-        ):
-            taken = self._round()
-            if not taken:
-                break
+        """With as many further rounds as make a batch, or fewer if no runner answers."""
+        while _env_steps_of(rollouts) < self._enough_env_steps() and (taken := self._round()):
             rollouts = [*rollouts, *taken]
         return rollouts
 
@@ -181,3 +175,8 @@ class OnPolicyAlgorithm(TeamAlgorithm):
         envs = max(1, config.num_env_runners) * config.num_envs_per_env_runner
         a_round = config.get_rollout_fragment_length() * envs
         return config.total_train_batch_size - a_round // 10
+
+
+def _env_steps_of(rollouts: list[Rollout]) -> int:
+    # A fragment with a problem has none, and its runner says that it is enough.
+    return sum(int(rollout.metrics[NUM_ENV_STEPS_SAMPLED]) for rollout in rollouts)
