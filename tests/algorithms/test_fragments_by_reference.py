@@ -3,6 +3,7 @@
 import copy
 import logging
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -120,12 +121,22 @@ def kill(algo, *ids):
         ray.kill(algo.env_runner_group._worker_manager._actors[i], no_restart=False)
 
 
+def wait_until_lost(reference, seconds=60):
+    """A process ends some time after it is killed, and its objects after it."""
+    end = time.monotonic() + seconds
+    while fetch_all([reference], timeout_s=1) != [None]:
+        assert time.monotonic() < end, "the object is still there"
+        time.sleep(0.2)
+
+
 def test_runners_that_end_when_they_have_posted(monkeypatch, caplog):
     """What they had sampled is neither counted nor trained on; the others sample a batch."""
     algo, doomed = build(), []
 
     def after_a_loss(rollouts, learners):
         kill(algo, *doomed)
+        for i in doomed:
+            wait_until_lost(rollouts[i - 1].fragments[0].reference)
         doomed.clear()
         return receive(rollouts, learners)
 
@@ -178,8 +189,6 @@ class Owner:
         return ray.put(np.zeros(size, np.uint8))
 
     def late(self):
-        import time
-
         time.sleep(60)
 
 
