@@ -25,9 +25,9 @@ The run's folder holds `progress.csv`, `curve.png`, `run.json` and `checkpoint/`
 Results to expect
 -----------------
 The team's return is up to 100 for the way to the wall, less 0.1 for each step. Seed 1, in one
-process: MAPPO has 76.6 after 5,000 steps and 91.5 after 10,000; HAPPO, which updates the one network
-twenty times, 21.9. An iteration of 1000 steps, 20,000 pictures, took MAPPO 30 seconds of processor
-time, two thirds of them for sampling. docs/environments/pettingzoo.md has the film.
+process: MAPPO has 76.6 after 5,000 steps and 91.5 after 10,000; HAPPO, which updates the one
+network twenty times, 21.9. An iteration of 1000 steps, 20,000 pictures, took MAPPO 30 seconds of
+processor time, two thirds of them for sampling. docs/environments/pettingzoo.md has the film.
 """
 
 from ray.tune.registry import register_env
