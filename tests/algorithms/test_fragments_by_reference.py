@@ -99,12 +99,6 @@ def test_by_reference_the_numbers_are_those_by_value():
     assert {type(f) for f in posted} == {PostedFragment} and len(posted) == 6
     assert {type(f) for f in fragments} == {TeamFragment}
     assert_equal(by_reference, by_value)
-    # And those of one learner in the driver, up to the order of sums.
-    local, fragments = run(build(0))
-    assert {type(f) for f in fragments} == {TeamFragment}
-    for (weights, steps, _), (weights_2, steps_2, _) in zip(by_reference, local, strict=True):
-        assert gap(weights, weights_2) < 5e-5
-        assert counts(steps) == counts(steps_2)
     assert gap(by_reference[0][0], by_reference[-1][0]) > 1e-3
 
 
@@ -202,6 +196,7 @@ def test_what_is_lost_or_late_is_told_from_what_is_there():
     ray.kill(mine)
 
 
+@pytest.mark.slow
 def test_nothing_stays_in_the_object_store():
     """Each iteration's fragments go when the next one's come."""
     algo = build(1)

@@ -16,7 +16,7 @@ def config_of(env_config=MANY, env=CountingTeam, **settings):
 @pytest.mark.parametrize("kind", ["box", "multi"])
 def test_other_actions_than_discrete_are_refused_with_who_takes_them(kind):
     agents = {"a": (2, "discrete"), "b": (3, kind)}
-    with pytest.raises(TeamError, match=r"agent 'b'.*Discrete.*HADDPG, HATD3, HASAC"):
+    with pytest.raises(TeamError, match=r"agent 'b'.*Discrete.*HASAC, MASAC, HADDPG, HATD3"):
         config_of({"agents": agents})
 
 

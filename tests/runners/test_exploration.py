@@ -401,8 +401,8 @@ UNBOUNDED = Box(np.float32([-np.inf, 0]), np.float32([1, 1]))
         (Deterministic, UNBOUNDED, "agent 'b'.*tanh needs bounds.*Wrap the environment.*HAPPO"),
         (Squashed, UNBOUNDED, "agent 'b'.*tanh needs bounds.*Wrap the environment.*HAPPO"),
         (Squashed, Box(np.float32([0, 1]), np.float32([1, 1])), "agent 'b'.*without room"),
-        (Greedy, toys.ACTIONS["multi"], "agent 'a'.*HADDPG, HATD3, HASAC"),
-        (Greedy, Discrete(4), "agent 'a'.*Box.*HADDPG, HATD3, HASAC"),
+        (Greedy, toys.ACTIONS["multi"], "agent 'a'.*Discrete.*HASAC, MASAC, HADDPG, HATD3"),
+        (Greedy, Discrete(4), "agent 'a'.*Box.*HASAC, MASAC, HADDPG, HATD3"),
     ],
 )
 def test_spaces_without_a_distribution_are_refused_early(cls, space, match):
