@@ -25,6 +25,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("RLLIB_TEST_NO_JAX_IMPORT", "1")
 import toys
 from ray.rllib.connectors import connector_v2
+from ray.tune.trainable import trainable
+from ray.tune.utils import UtilMonitor
 
 
 def two_frames():
@@ -37,6 +39,9 @@ def two_frames():
 # a stack as deep as pytest's that took four fifths of the time of making an algorithm.
 connector_v2.inspect = SimpleNamespace(stack=two_frames, getargvalues=inspect.getargvalues)
 
+# The machine's load is read in a thread that sleeps in between, and every `stop()` waits for it.
+trainable.UtilMonitor = lambda start: UtilMonitor(start=False)
+
 # Toy networks: a second thread would only wait for the first.
 torch.set_num_threads(1)
 
@@ -44,8 +49,6 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session", autouse=True)
 def no_results_at_home():
     """Algorithms write their logs into a folder of the session instead of ~/ray_results."""
-    from ray.tune.trainable import trainable
-
     folder = tempfile.mkdtemp(prefix="results")
     before, trainable.DEFAULT_STORAGE_PATH = trainable.DEFAULT_STORAGE_PATH, folder
     yield
