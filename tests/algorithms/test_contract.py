@@ -34,7 +34,7 @@ every_algorithm = pytest.mark.parametrize("name", sorted(ALGORITHMS))
 
 # Starting processes takes longer than training: on policy, off policy, and from whole episodes.
 one_of_each_kind = pytest.mark.parametrize(
-    "name", ["HAPPO", "HASAC", pytest.param("QMIX", marks=pytest.mark.slow)]
+    "name", ["HAPPO", *(pytest.param(name, marks=pytest.mark.slow) for name in ("HASAC", "QMIX"))]
 )
 
 KINDS = {"Box": "box", "Discrete": "discrete", "MultiDiscrete": "multi"}

@@ -159,7 +159,11 @@ def test_in_this_process(ray_local, what, unit, settings):
     algo.stop()
 
 
-@pytest.mark.parametrize("settings", [{}, {"env_runner_cls": MultiAgentEnvRunner}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, pytest.param({"env_runner_cls": MultiAgentEnvRunner}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_in_a_remote_runner(ray_local, settings):
     """Nobody waits for episodes that never come, and the runner is not restarted for ever."""
     config = algorithm(NaNInEveryEpisode, **settings).evaluation(

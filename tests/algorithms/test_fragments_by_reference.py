@@ -12,6 +12,7 @@ from toys import CountingTeam
 
 from rllib_hetero import HAPPOConfig
 from rllib_hetero.algorithms.on_policy import algorithm
+from rllib_hetero.algorithms.training_data import TeamTrainingData
 from rllib_hetero.references import fetch_all
 from rllib_hetero.runners.fragment import TeamFragment
 from rllib_hetero.runners.posted import PostedFragment
@@ -93,21 +94,41 @@ def assert_equal(one, two):
         assert counts(steps) == counts(steps_2) and mean == mean_2
 
 
-def test_by_reference_the_numbers_are_those_by_value():
-    by_reference, posted = run(build())
-    by_value, fragments = run(build(by_reference=False))
-    assert {type(f) for f in posted} == {PostedFragment} and len(posted) == 6
+def test_learners_make_of_what_is_posted_what_they_make_of_fragments():
+    algo, calls = build(), []
+    learners = algo.learner_group
+    before, update = learners.get_state(), learners.update
+    learners.update = lambda **kwargs: calls.append(kwargs) or update(**kwargs)
+    result = algo.train()
+    by_reference = weights_of(algo)
+
+    (call,) = calls
+    posted = call.pop("training_data").episodes
+    assert {type(f) for f in posted} == {PostedFragment} and len(posted) == 2
+    fragments = fetch_all([f.reference for f in posted], timeout_s=60)
     assert {type(f) for f in fragments} == {TeamFragment}
-    assert_equal(by_reference, by_value)
-    assert gap(by_reference[0][0], by_reference[-1][0]) > 1e-3
+    assert result["env_runners"]["num_env_steps_sampled"] == sum(map(len_of, fragments)) == 48
+    learners.set_state(before)
+    update(training_data=TeamTrainingData(episodes=fragments), **call)
+    after = learners.get_weights()
+    assert gap(after, by_reference) == 0
+    assert gap(after, before["learner"]["rl_module"]) > 1e-3
+    algo.stop()
+
+
+def len_of(fragment):
+    return int(fragment.steps_by_env.sum())
 
 
 @pytest.mark.slow
-def test_by_reference_while_the_critic_is_fitted():
-    by_reference, posted = run(build(overlap=True))
-    by_value, _ = run(build(by_reference=False))
-    assert {type(f) for f in posted} == {PostedFragment}
-    assert_equal(by_reference, by_value)
+def test_by_reference_the_numbers_are_those_by_value():
+    by_value, fragments = run(build(by_reference=False))
+    assert {type(f) for f in fragments} == {TeamFragment}
+    for overlap in (False, True):
+        by_reference, posted = run(build(overlap=overlap))
+        assert {type(f) for f in posted} == {PostedFragment} and len(posted) == 6
+        assert_equal(by_reference, by_value)
+    assert gap(by_reference[0][0], by_reference[-1][0]) > 1e-3
 
 
 def kill(algo, *ids):
@@ -123,6 +144,7 @@ def wait_until_lost(reference, seconds=60):
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_runners_that_end_when_they_have_posted(monkeypatch, caplog):
     """What they had sampled is neither counted nor trained on; the others sample a batch."""
     algo, doomed = build(), []

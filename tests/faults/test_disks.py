@@ -10,9 +10,11 @@ from struck import BATCH, resume, train
 
 from rllib_hetero import load_policies
 
-pytestmark = pytest.mark.skipif(
-    not can_mount(), reason="a disk of its own needs root and mount namespaces"
-)
+pytestmark = [
+    # What a checkpoint does that cannot be written is tested in tests/cli, without a disk.
+    pytest.mark.slow,
+    pytest.mark.skipif(not can_mount(), reason="a disk of its own needs root and mount namespaces"),
+]
 
 
 @contextmanager
@@ -50,7 +52,6 @@ def test_a_full_disk_is_told_and_survived(tmp_path):
     assert resume(tmp_path, BATCH)["lost_env_steps"] == 0
 
 
-@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path):
     with on_a_small_disk(tmp_path) as (command, seen):
         told = "checkpoint was NOT written"

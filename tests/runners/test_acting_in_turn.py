@@ -369,7 +369,7 @@ def orders_of(algo, iterations):
     return seen
 
 
-@pytest.mark.parametrize("runners", [0, 2])
+@pytest.mark.parametrize("runners", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_random_order_is_the_same_everywhere_in_an_iteration(runners, ray_local, tmp_path):
     env = {"agents": {a: (3, "discrete") for a in "abcde"}}
     config = toys.small(BPPOConfig(), CountingTeam, env, num_envs=2, batch=24)

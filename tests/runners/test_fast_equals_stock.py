@@ -401,7 +401,7 @@ def test_exploring_actions_follow_the_policy(kind):
     """Log-probabilities are exact; the actions' statistics are those of the distribution."""
     case = {"actions": dict.fromkeys("abc", kind), "lengths": [1000]}
     config, fast, stock, modules, _ = build(ScriptedTeam, case)
-    num = 1500
+    num = 750
     (fragment,) = fast.sample(num_timesteps=num, explore=True)
     episodes = stock.sample(num_timesteps=num, explore=True)
     other = fragment_from_episodes(episodes, config.layout)
