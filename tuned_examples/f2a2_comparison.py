@@ -23,9 +23,11 @@ Settings
 --------
 Those of the papers where they have any, for smaller games: 8 environments; networks of 2 x 64 and
 minibatches of 256 transitions, 2 updates for each 100 steps, both rates 2e-3, targets moving by
-0.01. F2A2COMA and NetworkedAC learn from the newest 400 steps, COMA from each 200. All agents of a
+0.01. COMA learns from each 200 steps, with ten steps of the critic for one of the actors; F2A2COMA
+and NetworkedAC from the newest 200, ten times for each 200, with actors at a lower rate. Their
+policies are paid for entropy: without it the towers soon say always the same. All agents of a
 run are in one process, which changes nothing in the numbers. F2A2's models of other agents are
-smaller than the paper's and learn with every fourth update: at its size they take most of the time.
+smaller than the paper's and seldom learn: at its size and pace they take most of the time.
 
 Results to expect
 -----------------
@@ -97,10 +99,11 @@ def configure(run: Run):
     config.env_runners(rollout_fragment_length=25)
     config.training(tau=0.01, standardize_rewards=True)
     if algorithm in ("F2A2COMA", "NetworkedAC"):
-        # 2 updates for each 100 steps, of the newest steps.
-        config.training(train_batch_size_per_learner=400, training_intensity=8.0)
+        # 5 updates for each 100 steps, of the newest 200.
+        config.training(train_batch_size_per_learner=200, training_intensity=10.0)
+        config.training(lr=5e-4, entropy_coeff=0.1)
         if algorithm == "NetworkedAC":
-            config.training(critic_lr=1e-2)  # Of gradient descent, not of Adam.
+            config.training(critic_lr=2e-2, lambda_=0.8)  # Of gradient descent, not of Adam.
     else:
         config.training(
             train_batch_size_per_learner=256,
@@ -113,7 +116,7 @@ def configure(run: Run):
         config.learners(agents_per_learner=None)
     if algorithm.startswith("F2A2"):
         config.other_agents(
-            update_interval=4,
+            update_interval=20 if algorithm == "F2A2COMA" else 4,
             batch_size=300,
             trajectories_per_update=8,
             memory_size=32,
