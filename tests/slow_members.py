@@ -310,6 +310,8 @@ class SlowOffPolicy(SlowMember):
                 weight += w.aa1 if j == 0 else 0.0
                 (slope,) = torch.autograd.grad(q, action, retain_graph=True)
                 terms.append((weight * slope.detach() * soft).sum())
+            log_pi = self.logits(self.network(a), a, b).log_softmax(-1)
+            terms.append(self.c.entropy_coeff * (log_pi.exp() * log_pi).sum())
         return self.mean(terms)
 
     def soft_actor_loss(self):

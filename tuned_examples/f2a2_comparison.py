@@ -23,11 +23,12 @@ Settings
 --------
 Those of the papers where they have any, for smaller games: 8 environments; networks of 2 x 64 and
 minibatches of 256 transitions, 2 updates for each 100 steps, both rates 2e-3, targets moving by
-0.01. COMA learns from each 200 steps, with ten steps of the critic for one of the actors; F2A2COMA
-and NetworkedAC from the newest 200, ten times for each 200, with actors at a lower rate. Their
-policies are paid for entropy: without it the towers soon say always the same. All agents of a
-run are in one process, which changes nothing in the numbers. F2A2's models of other agents are
-smaller than the paper's and seldom learn: at its size and pace they take most of the time.
+0.01; F2A2TD3 has 8 updates, and actors at 5e-4. COMA learns from each 200 steps, with ten steps of
+the critic for one of the actors; F2A2COMA and NetworkedAC from the newest 200, ten times for each
+200, with actors at 5e-4. Their policies are paid for entropy: without it the towers soon say always
+the same. All agents of a run are in one process, which changes nothing in the numbers. F2A2's
+models of other agents are smaller than the paper's and seldom learn: at its size and pace they take
+most of the time.
 
 Results to expect
 -----------------
@@ -111,12 +112,14 @@ def configure(run: Run):
             num_steps_sampled_before_learning_starts=1000,
             replay_buffer_config={"capacity": 100_000},
         )
+        if algorithm == "F2A2TD3":
+            config.training(lr=5e-4, training_intensity=20.48)
     config.training(replay_in_checkpoint=False)
     if config.capabilities.family == "decentralised":
         config.learners(agents_per_learner=None)
     if algorithm.startswith("F2A2"):
         config.other_agents(
-            update_interval=20 if algorithm == "F2A2COMA" else 4,
+            update_interval={"F2A2SAC": 4, "F2A2TD3": 16, "F2A2COMA": 20}[algorithm],
             batch_size=300,
             trajectories_per_update=8,
             memory_size=32,

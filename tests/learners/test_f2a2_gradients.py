@@ -30,6 +30,8 @@ def hall_of(kind, *, env_config=None, **settings):
     defaults = {"joint": True, "critic_alpha1": 0.3, "actor_alpha2": 0.2, "gamma": 0.8}
     if kind in ("sac", "isac"):
         defaults["temperature"] = 0.3
+    if kind in ("ddpg", "td3"):
+        defaults["entropy_coeff"] = 0.3
     if kind == "isac":
         defaults["agents_per_module"] = 2
     if kind == "td3":

@@ -272,6 +272,7 @@ def test_a_model_reads_nothing_behind_the_last_step():
         ("sac", {"twin_q": 2}, "twin_q"),
         ("sac", {"model": {"num_attention_heads": 3}}, "num_attention_heads"),
         ("ddpg", {"gumbel_temperature": 0.0}, "gumbel_temperature"),
+        ("td3", {"entropy_coeff": -0.5}, "entropy_coeff"),
         ("td3", {"policy_delay": {"a": 1}}, "policy_delay"),
         ("td3", {"policy_delay": 1.5}, "policy_delay"),
         ("td3", {"target_noise": -0.1}, "target_noise"),

@@ -59,22 +59,32 @@ class F2A2DDPGConfig(F2A2Config):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or F2A2DDPG)
         self.gumbel_temperature = 1.0
+        self.entropy_coeff = 0.01
 
     @override(F2A2Config)
-    def training(self, *, gumbel_temperature: float = NotProvided, **kwargs: Any) -> Self:
+    def training(
+        self,
+        *,
+        gumbel_temperature: float = NotProvided,
+        entropy_coeff: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
         """Sets the training settings; see `F2A2Config.training` for those not named here.
 
         Args:
             gumbel_temperature: Temperature of the softmax that gradients of the actions pass.
+            entropy_coeff: What a nat of entropy is worth in the actor's loss. ([1] has none: 0.)
         """
         super().training(**kwargs)
-        return self.set_given(gumbel_temperature=gumbel_temperature)
+        return self.set_given(gumbel_temperature=gumbel_temperature, entropy_coeff=entropy_coeff)
 
     @override(F2A2Config)
     def validate(self) -> None:
         super().validate()
-        if not self.in_evaluation:
-            check_number(self, "gumbel_temperature", lambda x: x > 0, "> 0")
+        if self.in_evaluation:
+            return
+        check_number(self, "gumbel_temperature", lambda x: x > 0, "> 0")
+        check_number(self, "entropy_coeff", lambda x: x >= 0, ">= 0")
 
     @override(F2A2Config)
     def get_member_class(self) -> type[Any]:

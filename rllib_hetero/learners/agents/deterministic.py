@@ -44,8 +44,9 @@ class DeterministicMember(OffPolicyMember):
         loss = deterministic_actor_loss(
             self.critic.values(scene), samples.targets, samples.kappa, self.config.joint_gradient
         )
-        self.note("entropy", self.mean_over_living(self.dist.entropy(before.logits), before.alive))
-        return self.mean_over_living(loss, before.alive)
+        entropy = self.mean_over_living(self.dist.entropy(before.logits), before.alive)
+        self.note("entropy", entropy)
+        return self.mean_over_living(loss, before.alive) - self.config.entropy_coeff * entropy
 
 
 class TwinDelayedMember(DeterministicMember):
