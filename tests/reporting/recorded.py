@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -28,18 +29,34 @@ def scalars(folder: Path):
     return found
 
 
-def wandb_records(folder: Path):
-    """The records of an offline run of wandb: a header, then pieces in blocks of 32 KiB."""
+def wandb_records(folder: Path, seconds: float = 60):
+    """The records of an offline run of wandb that has ended.
+
+    What writes the file is another process, which may not be done when the run has finished.
+    """
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    end = time.monotonic() + seconds
+    while True:
+        records = list(records_in(path.read_bytes()))
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        assert time.monotonic() < end, f"{path} has no end"
+        time.sleep(0.1)
+
+
+def records_in(data: bytes):
+    """A header, then pieces in blocks of 32 KiB."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    data, at, pieces = path.read_bytes(), 7, b""
+    at, pieces = 7, b""
     while at + 7 <= len(data):
         room = 32768 - at % 32768
         if room < 7:
             at += room
             continue
         _, length, kind = struct.unpack_from("<IHB", data, at)
+        if at + 7 + length > len(data):
+            return
         pieces = pieces * (kind in (3, 4)) + data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last piece
