@@ -38,18 +38,26 @@ def make_config(args):
     return (
         F2A2TD3Config()
         .environment("cooperative_mpe", env_config=game)
-        .env_runners(num_env_runners=0, num_envs_per_env_runner=12, rollout_fragment_length=25)
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=8, rollout_fragment_length=25)
         .learners(agents_per_learner=args.agents_per_learner)
         .consensus(topology=args.topology)
-        .rl_module(model_config={"hidden_sizes": [128, 128]})
+        .rl_module(model_config={"hidden_sizes": [64, 64]})
+        # 8 updates for each 100 steps; the others' models learn with every 16th.
+        .other_agents(
+            update_interval=16,
+            batch_size=300,
+            trajectories_per_update=8,
+            memory_size=32,
+            hidden_size=64,
+        )
         .training(
-            lr=1e-3,
-            critic_lr=1e-3,
-            gamma=0.99,
-            tau=0.005,
+            lr=5e-4,
+            critic_lr=2e-3,
+            gamma=0.95,
+            tau=0.01,
             standardize_rewards=True,
-            train_batch_size_per_learner=1024,
-            training_intensity=40.96,
+            train_batch_size_per_learner=256,
+            training_intensity=20.48,
             policy_delay=2,
             target_noise=0.2,
         )
