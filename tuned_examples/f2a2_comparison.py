@@ -23,12 +23,12 @@ Settings
 --------
 Those of the papers where they have any, for smaller games: 8 environments; networks of 2 x 64 and
 minibatches of 256 transitions, 2 updates for each 100 steps, both rates 2e-3, targets moving by
-0.01; F2A2TD3 has 8 updates, and actors at 5e-4. COMA learns from each 200 steps, with ten steps of
-the critic for one of the actors; F2A2COMA and NetworkedAC from the newest 200, ten times for each
-200, with actors at 5e-4. Their policies are paid for entropy: without it the towers soon say always
-the same. All agents of a run are in one process, which changes nothing in the numbers. F2A2's
-models of other agents are smaller than the paper's and seldom learn: at its size and pace they take
-most of the time.
+0.01; F2A2TD3 has 8 updates. COMA learns from each 200 steps, with ten steps of the critic for one
+of the actors; F2A2COMA and NetworkedAC from the newest 200, ten times for each 200, and their
+policies are paid more for entropy, without which the towers soon say always the same. The actors of
+all but F2A2SAC and MAAC learn at 5e-4. All agents of a run are in one process, which changes
+nothing in the numbers. F2A2's models of other agents are smaller than the paper's and seldom learn:
+at its size and pace they take most of the time.
 
 Results to expect
 -----------------
@@ -95,7 +95,10 @@ def configure(run: Run):
     if algorithm == "COMA":
         # One step of the actors for each 8 episodes of rover tower, as in PyMARL.
         return config.training(
-            train_batch_size_per_learner=200, critic_num_epochs=10, individual_rewards=True
+            lr=5e-4,
+            train_batch_size_per_learner=200,
+            critic_num_epochs=10,
+            individual_rewards=True,
         )
     config.env_runners(rollout_fragment_length=25)
     config.training(tau=0.01, standardize_rewards=True)
