@@ -69,3 +69,21 @@ def test_every_algorithm_has_a_script():
     from rllib_hetero import ALGORITHMS
 
     assert {name.lower() for name in ALGORITHMS} <= {path.parent.name for path in SCRIPTS}
+
+
+def test_policies_of_small_battles_play_larger_ones(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("magent2")
+    script = load(ROOT / "tuned_examples/f2a2isac/battle.py")
+    config = script.make_config(script.parser.parse_args([]))
+    algo = config.env_runners(num_envs_per_env_runner=1).build_algo()
+    algo.save_to_path(tmp_path)
+    algo.stop()
+    arguments = ["play_battles.py", str(tmp_path), "--map-sizes", "20", "40", "--battles", "2"]
+    monkeypatch.setattr("sys.argv", arguments)
+    load(ROOT / "examples/play_battles.py").main()
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
+    for (size, won, ours, theirs), team in zip(rows, (12, 64), strict=True):
+        assert int(size) == team
+        assert 0 <= float(won) <= 1
+        # In the tens of hits of 400 steps some die, and never all: nobody has learnt to fight.
+        assert 0 < float(ours) <= team and 0 < float(theirs) <= team
