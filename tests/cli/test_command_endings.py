@@ -49,6 +49,14 @@ class FakeAlgo:
         self.moment("algo.stop")
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell has what it runs in the background ignore SIGINT, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def trains(tmp_path, monkeypatch):
     """Runs the command without Ray; a signal comes at a moment. Returns (exit code, result)."""
