@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,5 +86,32 @@ def test_policies_of_small_battles_play_larger_ones(tmp_path, monkeypatch, capsy
     for (size, won, ours, theirs), team in zip(rows, (12, 64), strict=True):
         assert int(size) == team
         assert 0 <= float(won) <= 1
-        # In the tens of hits of 400 steps some die, and never all: nobody has learnt to fight.
+        # Nobody has learnt to fight: some may die, and never all.
         assert 0 < float(ours) <= team and 0 < float(theirs) <= team
+
+
+def test_everybody_in_a_battle_acts_on_its_own_view_by_its_own_policy(monkeypatch):
+    script = load(ROOT / "examples/play_battles.py")
+    team = SimpleNamespace(agents=("x", "y", "z"))
+    views = {"x": [[0.0], [1.0]], "y": [[10.0], [11.0]], "z": [[20.0], [21.0]]}
+    env = SimpleNamespace(
+        team=team,
+        observations={a: np.array(view) for a, view in views.items()},
+        reset=lambda envs, seeds: None,
+        episode_metrics=lambda envs: {"win_rate": np.array([0.0, 1.0])},
+    )
+
+    def step(actions):
+        # Two policies, dealt out in turn: the first one's actions are 100 more.
+        assert {a: x.tolist() for a, x in actions.items()} == {
+            "x": [100, 101], "y": [10, 11], "z": [120, 121],
+        }  # fmt: skip
+        return SimpleNamespace(terminated=np.ones(2, bool), truncated=np.zeros(2, bool))
+
+    env.step = step
+    policies = SimpleNamespace(
+        layout=SimpleNamespace(groups={"m": ["first", "other"], "n": ["second"]}),
+        act_batch=lambda agents, x, **_: x[:, 0] + 100 * (agents[0] == "first"),
+    )
+    monkeypatch.setitem(script.ENVIRONMENTS, "magent", lambda env_config: env)
+    assert script.play(policies, 20, battles=2, seed=0) == (3, {"win_rate": 0.5})

@@ -17,8 +17,8 @@ The run's folder (`results/f2a2sac-rover_tower-s1/`, or `--out`) holds `progress
 Results to expect
 -----------------
 Team return is the sum over the agents; the paper gives the mean. Random actions reach a mean of
-about -10. These settings are the paper's, and take days on one core. With smaller networks and
-minibatches two pairs reach a mean of 104 within 150,000 steps, and four pairs 56:
+about -10. These settings are the paper's, and have not been run to the end. With smaller
+networks and minibatches two pairs reach a mean of 104 within 150,000 steps, and four pairs 56:
 `tuned_examples/f2a2_comparison.py`.
 """
 
